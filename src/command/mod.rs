@@ -1,0 +1,1 @@
+//! The types of the command table. Knows nothing of what any one command does.

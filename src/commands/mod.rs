@@ -1,0 +1,1 @@
+//! The commands that touch only keys, one file per family: functions and their `COMMANDS`.

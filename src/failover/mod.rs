@@ -1,0 +1,1 @@
+//! Write pause and coordinated failover as state machines without I/O.

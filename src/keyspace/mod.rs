@@ -1,0 +1,1 @@
+//! The dataset: databases of entries, snapshots, expiry, and the transaction through which alone it changes.

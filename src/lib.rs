@@ -1,0 +1,17 @@
+//! Understudy: a Valkey-compatible primary/replica server for scripts, and replicas that can take over.
+//!
+//! The folders are layers; each imports only those above it in this list (`tests/tidy.rs` keeps the order).
+
+pub mod acl;
+pub mod base;
+pub mod command;
+pub mod commands;
+pub mod failover;
+pub mod keyspace;
+pub mod protocol;
+pub mod rdb;
+pub mod replication;
+pub mod scripting;
+pub mod server;
+pub mod stream;
+pub mod types;

@@ -1,0 +1,1 @@
+//! Replication as state machines without I/O.

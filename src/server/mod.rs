@@ -1,0 +1,1 @@
+//! The running server: reactors, connections, configuration, INFO, signals.

@@ -1,0 +1,1 @@
+//! The command stream: one append-only, offset-addressed log that replicas receive and the AOF holds.

@@ -1,0 +1,1 @@
+//! The data types, copy-on-write inside. Knows nothing of keys, expiry, commands or replication.
