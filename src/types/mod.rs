@@ -1,3 +1,9 @@
 //! The data types, copy-on-write inside. Knows nothing of keys, expiry, commands or replication.
 
 pub mod dictionary;
+pub mod element;
+pub mod hash;
+pub mod limits;
+pub mod list;
+pub mod set;
+pub mod sorted_set;
