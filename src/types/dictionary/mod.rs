@@ -403,7 +403,16 @@ impl<T: Item> Default for Dictionary<T> {
 
 impl<T> Clone for Dictionary<T> {
     fn clone(&self) -> Self {
-        Dictionary { segments: self.segments.clone(), directory: self.directory.clone(), ..*self }
+        // The counts lie far apart in memory: without asking for them ahead, each is waited for.
+        const AHEAD: usize = 16;
+        let mut segments = Vec::with_capacity(self.segments.len());
+        for (index, segment) in self.segments.iter().enumerate() {
+            if let Some(later) = self.segments.get(index + AHEAD) {
+                later.prefetch_count();
+            }
+            segments.push(segment.clone());
+        }
+        Dictionary { segments, directory: self.directory.clone(), ..*self }
     }
 }
 
