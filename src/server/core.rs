@@ -1,0 +1,24 @@
+//! What one guard protects: the dataset and all that changes in step with it.
+//!
+//! Invariant: the dataset, the offset of the stream and the registries of scripts and functions are always seen
+//! together, at one moment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::blocking::BlockedCall;
+use super::client::ClientNumber;
+use crate::keyspace::{Keyspace, WriteState};
+use crate::scripting::{FunctionRegistry, ScriptCache};
+use crate::stream::Stream;
+
+#[derive(Debug)]
+pub struct Core {
+    pub keyspace: Keyspace,
+    pub writes: WriteState,
+    pub stream: Stream,
+    /// Calls that wait for keys, by client.
+    pub blocked: HashMap<ClientNumber, BlockedCall>,
+    pub functions: Arc<FunctionRegistry>,
+    pub scripts: ScriptCache,
+}
