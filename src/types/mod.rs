@@ -4,5 +4,8 @@ pub mod element;
 pub mod hash;
 pub mod limits;
 pub mod list;
+pub mod packed;
 pub mod set;
 pub mod sorted_set;
+pub mod thin;
+pub mod tree;
