@@ -1,5 +1,6 @@
 //! The data types, copy-on-write inside. Knows nothing of keys, expiry, commands or replication.
 
+pub mod dictionary;
 pub mod element;
 pub mod hash;
 pub mod limits;
