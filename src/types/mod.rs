@@ -1,5 +1,16 @@
 //! The data types, copy-on-write inside. Knows nothing of keys, expiry, commands or replication.
 
+pub mod dictionary;
+pub mod element;
+pub mod hash;
+pub mod limits;
+pub mod list;
+pub mod packed;
+pub mod set;
+pub mod sorted_set;
+pub mod thin;
+pub mod tree;
+
 /// What kind of value a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
