@@ -3,7 +3,7 @@
 //! Invariants: effects are recorded in the order in which they happened; a unit is applied whole or not at all
 //! by whoever receives it, so the stream wraps a unit of several commands in MULTI/EXEC.
 
-use crate::protocol::encode::encode_command;
+use crate::protocol::encode::append_command;
 
 /// The effects of one write turn (a command, a transaction, a script).
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl Effects {
 
     pub(super) fn record(&mut self, database: usize, args: &[&[u8]]) {
         if self.recording {
-            encode_command(args, &mut self.bytes);
+            append_command(&mut self.bytes, args);
             self.commands.push((database, self.bytes.len()));
         }
     }

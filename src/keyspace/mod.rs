@@ -25,9 +25,9 @@ pub use effects::{Effects, Unit};
 pub use entry::{Entry, ValueRef};
 pub use events::{Event, EventClasses};
 pub use journal::Journal;
-pub use reader::{Reader, StringValue};
+pub use reader::{KeyExpiry, Reader, StringValue};
 pub use settings::{LazyFree, Settings};
-pub use transaction::{KeyExpiry, WriteState, WriteTxn};
+pub use transaction::{Aftermath, WriteState, WriteTxn};
 pub use waiting::WaitedKeys;
 pub use watch::{WatchFlag, Watchers};
 

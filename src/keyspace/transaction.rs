@@ -11,6 +11,7 @@ use super::{
     WaitedKeys, WatchFlag, Watchers,
 };
 use crate::protocol::{CommandResult, ErrorReply, Protocol};
+use super::entry::Collection;
 use crate::types::{Hash, Limits, List, Set, SortedSet};
 
 /// What stands beside the dataset and changes with it, under the same guard.
@@ -420,12 +421,12 @@ impl<'k> WriteTxn<'k> {
 
 /// Access to a collection that is made when it is missing.
 macro_rules! or_new {
-    ($name:ident, $change:ident, $type:ty, $entry:ident) => {
+    ($name:ident, $change:ident, $variant:ident) => {
         impl WriteTxn<'_> {
             /// The value of `key` to be changed, made by `new` if there is none.
-            pub fn $name(&mut self, key: &[u8], new: impl FnOnce() -> $type) -> Result<&mut $type, ErrorReply> {
+            pub fn $name(&mut self, key: &[u8], new: impl FnOnce() -> $variant) -> Result<&mut $variant, ErrorReply> {
                 if self.$change(key)?.is_none() {
-                    self.insert(Entry::$entry(key, new(), None));
+                    self.insert(Entry::collection(key, Collection::$variant(new()), None));
                 }
                 // Found or just put in, so it is there and of this type.
                 self.$change(key)?.ok_or(ErrorReply::NO_SUCH_KEY)
@@ -434,7 +435,7 @@ macro_rules! or_new {
     };
 }
 
-or_new!(list_or_new, change_list, List, list);
-or_new!(set_or_new, change_set, Set, set);
-or_new!(sorted_set_or_new, change_sorted_set, SortedSet, sorted_set);
-or_new!(hash_or_new, change_hash, Hash, hash);
+or_new!(list_or_new, change_list, List);
+or_new!(set_or_new, change_set, Set);
+or_new!(sorted_set_or_new, change_sorted_set, SortedSet);
+or_new!(hash_or_new, change_hash, Hash);

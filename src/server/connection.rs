@@ -28,7 +28,8 @@ use super::execute::{Execution, Executor};
 use super::reactor::{READ_BUFFER, Reactor};
 use super::session::{Origin, Session};
 use super::table::Entry;
-use crate::protocol::request::{Limits, Parser, Progress, Span};
+use crate::command::Args;
+use crate::protocol::request::{Argument, Limits, Parsed, RequestParser, is_cross_protocol};
 use crate::protocol::{ErrorReply, Reply};
 use crate::types::dictionary;
 
@@ -71,7 +72,7 @@ enum Wake {
     Close,
 }
 
-/// A parsed request: its arguments are `spans[first..first + count]`.
+/// A parsed request: its arguments are `arguments[first..first + count]`.
 #[derive(Debug, Clone, Copy)]
 struct Request {
     entry: Option<&'static Entry>,
@@ -86,19 +87,28 @@ enum Stop {
     /// Everything whole was run.
     Empty,
     Slow { entry: &'static Entry, args: Vec<Vec<u8>> },
-    Held(Hold),
+    Held(Postponed),
     Wait(Waiting),
     Replicate(super::replicas::Handover),
     /// The peer sent what is no request: answer and close.
     Bad(ErrorReply),
+    /// The peer is not a client at all: close.
+    Hostile,
 }
 
 /// What the connection is waiting for besides requests.
 enum State {
     Ready,
-    /// The first request in `input` is to be tried again.
-    Held(Hold),
+    /// A request is to be tried again.
+    Held(Postponed),
     Waiting(Waiting),
+}
+
+/// A request that was held back.
+struct Postponed {
+    hold: Hold,
+    entry: Option<&'static Entry>,
+    args: Vec<Vec<u8>>,
 }
 
 pub struct Connection {
@@ -108,9 +118,9 @@ pub struct Connection {
     session: Session,
     /// Bytes received and not yet run.
     input: Vec<u8>,
-    parser: Parser,
+    parser: RequestParser,
     requests: Vec<Request>,
-    spans: Vec<Span>,
+    arguments: Vec<Argument>,
     /// How much of `session.out` the socket has taken.
     sent: usize,
     state: State,
@@ -130,9 +140,9 @@ impl Connection {
             socket,
             session,
             input: Vec::new(),
-            parser: Parser::default(),
+            parser: RequestParser::new(),
             requests: Vec::new(),
-            spans: Vec::new(),
+            arguments: Vec::new(),
             sent: 0,
             state: State::Ready,
             timer: None,
@@ -247,107 +257,97 @@ impl Connection {
     fn received(&mut self, count: usize) -> Stop {
         self.server.stats.bytes_in.fetch_add(count as u64, Relaxed);
         let reactor = self.reactor.clone();
-        let bytes = RefMut::map(reactor.read_buffer(), |bytes| &mut bytes[..count]);
-        if self.input.is_empty() && matches!(self.state, State::Ready) {
-            let (consumed, stop) = self.run_batches(&bytes);
+        let mut bytes = RefMut::map(reactor.read_buffer(), |bytes| &mut bytes[..count]);
+        let ready = matches!(self.state, State::Ready);
+        if ready && self.input.is_empty() {
+            let (consumed, stop) = self.run_batches(&mut bytes);
             self.input.extend_from_slice(&bytes[consumed..]);
-            stop
-        } else {
-            self.input.extend_from_slice(&bytes);
-            drop(bytes);
-            if matches!(self.state, State::Ready) { self.run_input() } else { Stop::Empty }
+            return stop;
         }
+        self.input.extend_from_slice(&bytes);
+        drop(bytes);
+        if ready { self.run_input() } else { Stop::Empty }
     }
 
     /// Runs what lies in `input`.
     fn run_input(&mut self) -> Stop {
         let mut input = std::mem::take(&mut self.input);
-        let (consumed, stop) = self.run_batches(&input);
+        let (consumed, stop) = self.run_batches(&mut input);
         input.drain(..consumed);
         input.shrink_to(READ_BUFFER.max(input.len()));
         self.input = input;
         stop
     }
 
-    /// Runs all whole requests in `bytes`; returns how many bytes are done with.
-    fn run_batches(&mut self, bytes: &[u8]) -> (usize, Stop) {
-        let mut consumed = 0;
+    /// Runs all whole requests at the front of `bytes`; returns how many bytes are done with. The parser then stands at
+    /// the start of what is left.
+    fn run_batches(&mut self, bytes: &mut [u8]) -> (usize, Stop) {
         loop {
-            let (parsed, bad) = self.parse(&bytes[consumed..]);
-            let complete = self.requests.len() < BATCH_REQUESTS;
-            let (ran, stop) = self.run_requests(&bytes[consumed..]);
-            match stop {
-                Stop::Empty => consumed += parsed,
-                stop => {
-                    // What was parsed beyond the stop is parsed again when it is to be run.
-                    self.parser = Parser::default();
-                    return (consumed + ran, stop);
-                }
+            let bad = self.parse(bytes);
+            if self.requests.is_empty() && bad.is_none() {
+                break;
             }
-            match bad {
-                Some(error) => return (bytes.len(), Stop::Bad(error)),
-                None if complete || self.session.client.closing() != Close::No => return (consumed, Stop::Empty),
-                None => {}
+            let (done, stop) = self.run_requests(bytes);
+            if !matches!(stop, Stop::Empty) || self.session.client.closing() != Close::No {
+                // What was parsed beyond is parsed again when it is its turn.
+                self.parser = RequestParser::new();
+                return (done, stop);
+            }
+            if let Some(stop) = bad {
+                return (bytes.len(), stop);
             }
         }
+        let consumed = self.parser.consumed();
+        self.parser.discard(consumed);
+        (consumed, Stop::Empty)
     }
 
-    /// Parses a batch. Returns the bytes up to the end of its last request.
-    fn parse(&mut self, bytes: &[u8]) -> (usize, Option<ErrorReply>) {
+    /// Parses a batch into `requests` and `arguments`.
+    fn parse(&mut self, bytes: &mut [u8]) -> Option<Stop> {
         self.requests.clear();
-        self.spans.clear();
-        let limits = self.limits();
-        let mut end = 0;
+        self.arguments.clear();
+        let limits = Limits {
+            unauthenticated: !self.session.authenticated,
+            ..Limits::client(self.server.config().proto_max_bulk_len)
+        };
         while self.requests.len() < BATCH_REQUESTS {
-            let first = self.spans.len();
-            match self.parser.next(&bytes[end..], &limits, &mut self.spans) {
-                Ok(Progress::Complete { consumed }) => {
-                    let spans = &mut self.spans[first..];
-                    for span in spans.iter_mut() {
-                        span.start += end;
+            let inline = bytes.get(self.parser.consumed()).is_some_and(|byte| *byte != b'*');
+            match self.parser.next(bytes, &limits, &mut self.arguments) {
+                Ok(Parsed::Request { arguments: count }) => {
+                    let first = self.arguments.len() - count;
+                    let name = self.arguments[first].of(bytes);
+                    if is_cross_protocol(name) {
+                        super::log::warning(format_args!(
+                            "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: \
+                             commands to Valkey. This is likely due to an attacker attempting to use Cross Protocol \
+                             Scripting to compromise your Valkey instance. Connection from {} aborted.",
+                            self.session.client.address
+                        ));
+                        return Some(Stop::Hostile);
                     }
-                    end += consumed;
-                    let count = spans.len();
-                    if count > 0 {
-                        let entry = self.find(bytes, first, count);
-                        self.requests.push(Request { entry, first, count, end });
-                    } else if let Some(last) = self.requests.last_mut() {
-                        last.end = end;
+                    let shown = [name, self.arguments[(first + 1).min(self.arguments.len() - 1)].of(bytes)];
+                    let entry = find_entry(&self.server, &shown[..count.min(2)]);
+                    self.requests.push(Request { entry, first, count, end: self.parser.consumed() });
+                    if inline {
+                        // Its arguments were unescaped in place, so it must not be parsed again.
+                        break;
                     }
                 }
-                Ok(Progress::Incomplete { .. }) => {
-                    self.spans.truncate(first);
-                    break;
-                }
-                Err(error) => {
-                    self.spans.truncate(first);
-                    return (end, Some(error));
-                }
+                Ok(Parsed::Nothing | Parsed::EmptyLine) => {}
+                Ok(Parsed::Incomplete { .. }) => break,
+                Err(error) => return Some(Stop::Bad(error.reply())),
             }
         }
-        (end, None)
+        None
     }
 
-    fn find(&self, bytes: &[u8], first: usize, count: usize) -> Option<&'static Entry> {
-        let shown = [first, first + 1.min(count - 1)];
-        let args = shown.map(|index| self.spans[index].of(bytes));
-        find_entry(&self.server, &args[..count.min(2)])
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            max_bulk: self.server.config().proto_max_bulk_len as usize,
-            authenticated: self.session.authenticated,
-        }
-    }
-
-    /// Runs the parsed requests. Returns the bytes up to the end of the last one run.
+    /// Runs the parsed requests. Returns the bytes up to the end of the last one that was taken.
     fn run_requests(&mut self, bytes: &[u8]) -> (usize, Stop) {
         let server = self.server.clone();
         let reactor = self.reactor.clone();
         let mut executor = Executor::new(&server, &reactor);
         if self.requests.len() > 1 {
-            prefetch(&mut executor, self.session.database, &self.requests, &self.spans, bytes);
+            prefetch(&mut executor, self.session.database, &self.requests, &self.arguments, bytes);
             executor.set_mark();
         }
         let mut args: Vec<&[u8]> = Vec::with_capacity(8);
@@ -355,28 +355,11 @@ impl Connection {
         let mut stop = Stop::Empty;
         for request in &self.requests {
             args.clear();
-            args.extend(self.spans[request.first..request.first + request.count].iter().map(|span| span.of(bytes)));
-            let session = &mut self.session;
-            let execution = executor.run(session, request.entry, &args);
-            if session.client.has_mail() {
-                // Pushes that the command caused come right behind its reply.
-                session.client.take_mail(&mut session.out);
-            }
-            stop = match execution {
-                Execution::Done => Stop::Empty,
-                Execution::Slow => match request.entry {
-                    Some(entry) => Stop::Slow { entry, args: args.iter().map(|arg| arg.to_vec()).collect() },
-                    None => Stop::Empty,
-                },
-                Execution::Held(hold) => {
-                    stop = Stop::Held(hold);
-                    break;
-                }
-                Execution::Wait(waiting) => Stop::Wait(waiting),
-                Execution::Replicate(handover) => Stop::Replicate(handover),
-            };
+            let arguments = &self.arguments[request.first..request.first + request.count];
+            args.extend(arguments.iter().map(|argument| argument.of(bytes)));
+            stop = run_one(&mut executor, &mut self.session, request.entry, &args);
             done = request.end;
-            if !matches!(stop, Stop::Empty) || session.client.closing() != Close::No {
+            if !matches!(stop, Stop::Empty) || self.session.client.closing() != Close::No {
                 break;
             }
         }
@@ -399,8 +382,8 @@ impl Connection {
                     super::slow::run(&self.server, &self.reactor, &mut self.session, entry, &args).await;
                     if self.session.client.closing() == Close::No { self.run_input() } else { Stop::Empty }
                 }
-                Stop::Held(hold) => {
-                    self.hold(hold);
+                Stop::Held(postponed) => {
+                    self.hold(postponed);
                     Stop::Empty
                 }
                 Stop::Wait(waiting) => {
@@ -414,15 +397,19 @@ impl Connection {
                     self.session.client.close(Close::AfterReplies);
                     Stop::Empty
                 }
+                Stop::Hostile => {
+                    self.session.client.close(Close::Now);
+                    Stop::Empty
+                }
             }
         }
     }
 
-    fn hold(&mut self, hold: Hold) {
-        let patience = self.server.hold(hold, &self.session.client);
+    fn hold(&mut self, postponed: Postponed) {
+        let patience = self.server.hold(postponed.hold, &self.session.client);
         self.session.client.set(Traits::POSTPONED, true);
         self.timer = patience.map(|patience| Box::pin(tokio::time::sleep(patience)));
-        self.state = State::Held(hold);
+        self.state = State::Held(postponed);
     }
 
     fn wait(&mut self, waiting: Waiting) {
@@ -450,6 +437,11 @@ impl Connection {
 
     fn timed_out(&mut self) -> Stop {
         match std::mem::replace(&mut self.state, State::Ready) {
+            State::Held(postponed) => {
+                self.state = State::Held(postponed);
+                self.resume()
+            }
+            State::Ready => self.resume(),
             State::Waiting(waiting) => {
                 self.server.forget_waiting(&self.session.client);
                 // Somebody may have answered before the wait could be taken back.
@@ -460,17 +452,30 @@ impl Connection {
                 }
                 self.resume()
             }
-            State::Held(_) | State::Ready => self.resume(),
         }
     }
 
     /// Goes on with the requests after a wait.
     fn resume(&mut self) -> Stop {
-        self.state = State::Ready;
+        let state = std::mem::replace(&mut self.state, State::Ready);
         self.timer = None;
         self.session.client.set(Traits::BLOCKED, false);
         self.session.client.set(Traits::POSTPONED, false);
-        self.run_input()
+        match state {
+            State::Held(postponed) => {
+                let server = self.server.clone();
+                let reactor = self.reactor.clone();
+                let mut executor = Executor::new(&server, &reactor);
+                let args: Vec<&[u8]> = postponed.args.iter().map(Vec::as_slice).collect();
+                let stop = run_one(&mut executor, &mut self.session, postponed.entry, &args);
+                executor.finish_batch();
+                match stop {
+                    Stop::Empty => self.run_input(),
+                    stop => stop,
+                }
+            }
+            State::Ready | State::Waiting(_) => self.run_input(),
+        }
     }
 
     /// Has the client exceeded what it may buffer here?
@@ -490,6 +495,27 @@ impl Connection {
     }
 }
 
+/// Runs one request; pushes that it caused for its own client come right behind its reply.
+fn run_one(
+    executor: &mut Executor<'_>,
+    session: &mut Session,
+    entry: Option<&'static Entry>,
+    args: &Args<'_>,
+) -> Stop {
+    let owned = || args.iter().map(|arg| arg.to_vec()).collect();
+    let execution = executor.run(session, entry, args);
+    if session.client.has_mail() {
+        session.client.take_mail(&mut session.out);
+    }
+    match (execution, entry) {
+        (Execution::Done, _) | (Execution::Slow, None) => Stop::Empty,
+        (Execution::Slow, Some(entry)) => Stop::Slow { entry, args: owned() },
+        (Execution::Held(hold), _) => Stop::Held(Postponed { hold, entry, args: owned() }),
+        (Execution::Wait(waiting), _) => Stop::Wait(waiting),
+        (Execution::Replicate(handover), _) => Stop::Replicate(handover),
+    }
+}
+
 /// Timers far beyond a year are as good as none and would overflow the clock.
 fn clamp(timeout: Duration) -> Duration {
     timeout.min(Duration::from_secs(400 * 24 * 3600))
@@ -497,11 +523,11 @@ fn clamp(timeout: Duration) -> Duration {
 
 /// Brings the entries that a batch will look up into the cache: all segment slots first, then all entries, so that the
 /// misses overlap.
-fn prefetch(executor: &mut Executor<'_>, database: usize, requests: &[Request], spans: &[Span], bytes: &[u8]) {
+fn prefetch(executor: &mut Executor<'_>, database: usize, requests: &[Request], arguments: &[Argument], bytes: &[u8]) {
     let hashes: Vec<u64> = requests
         .iter()
         .filter(|request| request.count > 1 && request.entry.is_some_and(|entry| !entry.spec.keys.is_empty()))
-        .map(|request| dictionary::hash(spans[request.first + 1].of(bytes)))
+        .map(|request| dictionary::hash(arguments[request.first + 1].of(bytes)))
         .collect();
     if hashes.len() < 2 || executor.hold_read().is_err() {
         return;

@@ -9,7 +9,13 @@ pub mod packed;
 pub mod set;
 pub mod sorted_set;
 pub mod thin;
-pub mod tree;
+
+pub use element::{Element, OwnedElement};
+pub use hash::Hash;
+pub use limits::Limits;
+pub use list::List;
+pub use set::Set;
+pub use sorted_set::SortedSet;
 
 /// What kind of value a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
