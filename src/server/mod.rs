@@ -1,1 +1,4 @@
 //! The running server: reactors, connections, configuration, INFO, signals.
+
+pub mod command_line;
+pub mod config;
