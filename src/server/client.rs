@@ -189,6 +189,11 @@ impl Client {
         self.has_mail.load(Relaxed)
     }
 
+    /// Lets the task of the connection look again at what it waits for.
+    pub fn nudge(&self) {
+        self.notify();
+    }
+
     /// Bytes waiting in the mailbox.
     pub fn mail_len(&self) -> usize {
         if self.has_mail() { self.mailbox.lock().bytes.len() } else { 0 }

@@ -72,7 +72,6 @@ pub fn record(
     if elapsed >= server.slow_log.threshold() {
         server.slow_log.record(server, session, entry, args, elapsed);
     }
-    server.latency.record(entry.id, elapsed);
 }
 
 /// Counts a request that was refused before it ran.

@@ -168,7 +168,7 @@ impl Connection {
             let stop = match wake {
                 Wake::Read(count) => {
                     self.session.client.figures.bytes_in.fetch_add(count as u64, Relaxed);
-                    self.session.client.figures.last_interaction_ms.store(self.server.clock.unix_ms(), Relaxed);
+                    self.session.client.figures.last_interaction_ms.store(self.server.now_ms(), Relaxed);
                     self.received(count)
                 }
                 Wake::Mail(unblock) => self.mail(unblock),
@@ -317,12 +317,12 @@ impl Connection {
                     let first = self.arguments.len() - count;
                     let name = self.arguments[first].of(bytes);
                     if is_cross_protocol(name) {
-                        super::log::warning(format_args!(
+                        tracing::warn!(
                             "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: \
                              commands to Valkey. This is likely due to an attacker attempting to use Cross Protocol \
                              Scripting to compromise your Valkey instance. Connection from {} aborted.",
                             self.session.client.address
-                        ));
+                        );
                         return Some(Stop::Hostile);
                     }
                     let shown = [name, self.arguments[(first + 1).min(self.arguments.len() - 1)].of(bytes)];
@@ -485,10 +485,10 @@ impl Connection {
         let limit = self.server.config().client_query_buffer_limit as usize;
         if self.input.len() > limit {
             self.server.stats.query_buffer_disconnections.fetch_add(1, Relaxed);
-            super::log::warning(format_args!(
+            tracing::warn!(
                 "Closing client that reached max query buffer length: {}",
                 super::commands::client::describe(&self.server, &self.session.client)
-            ));
+            );
             return true;
         }
         false

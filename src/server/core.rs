@@ -4,21 +4,15 @@
 //! together, at one moment.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::blocking::BlockedCall;
 use super::client::ClientNumber;
 use crate::keyspace::{Keyspace, WriteState};
-use crate::scripting::{FunctionRegistry, ScriptCache};
-use crate::stream::Stream;
 
 #[derive(Debug)]
 pub struct Core {
     pub keyspace: Keyspace,
     pub writes: WriteState,
-    pub stream: Stream,
     /// Calls that wait for keys, by client.
     pub blocked: HashMap<ClientNumber, BlockedCall>,
-    pub functions: Arc<FunctionRegistry>,
-    pub scripts: ScriptCache,
 }

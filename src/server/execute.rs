@@ -72,7 +72,7 @@ impl<'s> Executor<'s> {
             held: Held::Nothing,
             snapshot: None,
             depth: 0,
-            now_ms: server.clock.unix_ms(),
+            now_ms: server.now_ms(),
             mark: Instant::now(),
             wrote: false,
         }
@@ -87,7 +87,7 @@ impl<'s> Executor<'s> {
                 if let Some(guard) = self.server.core.try_read() {
                     break guard;
                 }
-                if self.server.script_holds_core() {
+                if self.server.scripts_running.holds() {
                     return Err(ScriptHolds);
                 }
                 if let Some(guard) = self.server.core.try_read_for(LOCK_PATIENCE) {
@@ -107,7 +107,7 @@ impl<'s> Executor<'s> {
                 if let Some(guard) = self.server.core.try_write() {
                     break guard;
                 }
-                if self.server.script_holds_core() {
+                if self.server.scripts_running.holds() {
                     return Err(ScriptHolds);
                 }
                 if let Some(guard) = self.server.core.try_write_for(LOCK_PATIENCE) {
@@ -194,7 +194,7 @@ impl<'s> Executor<'s> {
     /// Runs one request of a client: checks it, queues it or calls it, and puts its reply into the session.
     pub fn run(&mut self, session: &mut Session, entry: Option<&'static Entry>, args: &Args<'_>) -> Execution {
         if self.depth == 0 {
-            self.now_ms = self.server.clock.unix_ms();
+            self.now_ms = self.server.now_ms();
         }
         if session.reply_mode == ReplyMode::SkipNext {
             session.reply_mode = ReplyMode::Skip;
@@ -402,7 +402,7 @@ impl<'s> Executor<'s> {
             return;
         }
         let expiry = if self.server.expiry_is_off() { KeyExpiry::Hide } else { KeyExpiry::Delete };
-        let (server, now_ms) = (self.server, self.server.clock.unix_ms());
+        let (server, now_ms) = (self.server, self.server.now_ms());
         let core = self.core_mut();
         for (database, key) in core.keyspace.take_expired_seen() {
             let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, database, now_ms);
@@ -420,7 +420,6 @@ const LOCK_PATIENCE: Duration = Duration::from_micros(500);
 pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
     let aftermath = core.writes.finish();
     if !core.writes.effects.is_empty() {
-        core.stream.append_unit(core.writes.effects.unit());
         core.writes.effects.clear();
     }
     for event in aftermath.events {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::client::{Client, ClientNumber};
-use crate::base::glob;
+use crate::base::glob::{self, Case};
 use crate::keyspace::{Event, EventClasses};
 use crate::protocol::Reply;
 
@@ -70,7 +70,7 @@ impl PubSub {
             receivers += deliver(subscribers, &push);
         }
         for (pattern, subscribers) in &registry.patterns {
-            if glob::matches(pattern, channel, false) {
+            if glob::matches(pattern, channel, Case::Sensitive) {
                 let push = Reply::Push(vec![
                     Reply::Bulk(b"pmessage"),
                     Reply::Bulk(pattern),
@@ -108,7 +108,7 @@ impl PubSub {
     pub fn names(&self, subject: Subject, pattern: Option<&[u8]>) -> Vec<Vec<u8>> {
         let mut registry = self.registry.write();
         let names = registry.of(subject).keys();
-        names.filter(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name, false))).cloned().collect()
+        names.filter(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name, Case::Sensitive))).cloned().collect()
     }
 
     pub fn subscriber_count(&self, subject: Subject, name: &[u8]) -> usize {

@@ -14,7 +14,6 @@ use super::client::Client;
 use super::commandstats::CommandStats;
 use super::connection::{Connection, Socket};
 use crate::keyspace::Counters;
-use crate::scripting::Engine;
 
 /// Bytes read at once.
 pub const READ_BUFFER: usize = 64 * 1024;
@@ -23,7 +22,6 @@ pub const READ_BUFFER: usize = 64 * 1024;
 pub struct Reactor {
     pub counters: Arc<Counters>,
     pub stats: Arc<CommandStats>,
-    pub engine: RefCell<Engine>,
     buffer: RefCell<Box<[u8]>>,
 }
 
@@ -32,7 +30,6 @@ impl Reactor {
         Rc::new(Reactor {
             counters: server.reactor_counters[index].clone(),
             stats: server.reactor_stats[index].clone(),
-            engine: RefCell::new(Engine::new(server.engine_options())),
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
         })
     }
@@ -62,7 +59,7 @@ pub fn adopt(server: &Arc<Server>, reactor: &Rc<Reactor>, arrival: Arrival) {
             tokio::task::spawn_local(connection.serve());
         }
         Err(error) => {
-            super::log::warning(format_args!("Cannot serve a connection: {error}"));
+            tracing::warn!("Cannot serve a connection: {error}");
             server.clients.remove(client.number);
         }
     }
@@ -75,7 +72,7 @@ pub fn spawn(server: &Arc<Server>, index: usize) -> std::io::Result<mpsc::Unboun
     std::thread::Builder::new().name(format!("io_thd_{index}")).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return super::log::warning(format_args!("Cannot start I/O thread {index}: {error}")),
+            Err(error) => return tracing::warn!("Cannot start I/O thread {index}: {error}"),
         };
         LocalSet::new().block_on(&runtime, async move {
             let reactor = Reactor::new(&server, index);

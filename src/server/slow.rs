@@ -57,7 +57,7 @@ async fn execute_transaction(
         return answer(executor, session, entry, args, Reply::Error(error));
     }
     while executor.hold_write().is_err() {
-        executor.server.script_ended().await;
+        executor.server.scripts_running.ended().await;
     }
     let watched_changed = super::commands::transactions::watched_changed(executor, session);
     super::commands::transactions::discard(executor, session);

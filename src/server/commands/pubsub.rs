@@ -253,13 +253,13 @@ pub fn leave(server: &Server, session: &mut Session) {
 
 fn publish(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let receivers = call.server().publish(call.args[1], call.args[2]);
-    call.executor.append_message(call.session, call.args);
+    call.executor.transaction(call.session).state_effect(call.args);
     Ok(Reply::Integer(receivers as i64).into())
 }
 
 fn spublish(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let receivers = call.server().pubsub.publish_to_shard(call.args[1], call.args[2]);
-    call.executor.append_message(call.session, call.args);
+    call.executor.transaction(call.session).state_effect(call.args);
     Ok(Reply::Integer(receivers as i64).into())
 }
 
