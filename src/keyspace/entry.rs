@@ -26,6 +26,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
+use crate::types::Kind;
 use crate::types::dictionary::{Item, prefetch_line};
 use crate::types::element::{Element, TextBuffer};
 use crate::types::hash::Hash;
@@ -50,29 +51,6 @@ const ADDRESS_MASK: usize = (1 << ADDRESS_BITS) - 1;
 
 /// A string that is long or was edited; the vector has room to grow.
 type BoxedString = Arc<Vec<u8>>;
-
-/// What kind of value an entry has, as TYPE tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    String,
-    List,
-    Set,
-    SortedSet,
-    Hash,
-}
-
-impl Kind {
-    /// The name that TYPE replies and SCAN's TYPE option takes.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Kind::String => "string",
-            Kind::List => "list",
-            Kind::Set => "set",
-            Kind::SortedSet => "zset",
-            Kind::Hash => "hash",
-        }
-    }
-}
 
 /// How a value lies in its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -387,6 +365,17 @@ impl Entry {
     pub fn hash_mut(&mut self) -> Option<&mut Hash> {
         // SAFETY: the representation is checked first.
         (representation(self.state()) == Representation::Hash).then(|| unsafe { self.payload_mut() })
+    }
+
+    /// Is the value a collection without elements left? Such an entry is to be deleted.
+    pub fn is_empty_collection(&self) -> bool {
+        match self.value() {
+            ValueRef::String(_) | ValueRef::Integer(_) => false,
+            ValueRef::List(list) => list.is_empty(),
+            ValueRef::Set(set) => set.is_empty(),
+            ValueRef::SortedSet(sorted_set) => sorted_set.is_empty(),
+            ValueRef::Hash(hash) => hash.is_empty(),
+        }
     }
 
     /// When the entry expires, Unix time in milliseconds.

@@ -131,6 +131,21 @@ impl<T: Item> Dictionary<T> {
         }
     }
 
+    /// The item whose key has this hash and that `wanted` accepts: for an index that keeps hashes instead of keys.
+    pub fn find_hashed(&self, hash: u64, wanted: impl Fn(&T) -> bool) -> Option<&T> {
+        let segment = &self.segments[self.locate(hash)?];
+        let tag = segment::tag_of_hash(hash);
+        let slots = segment.slots();
+        let mut slot = segment::home(tag, slots.len());
+        while let Some(item) = &slots[slot] {
+            if segment::tag_of_item(item) == tag && self::hash(item.key()) == hash && wanted(item) {
+                return Some(item);
+            }
+            slot = segment::next(slot, slots.len());
+        }
+        None
+    }
+
     /// Whether there is an item with this key.
     #[inline]
     pub fn contains(&self, key: &[u8]) -> bool {
