@@ -15,6 +15,7 @@ pub mod connection;
 pub mod core;
 mod cron;
 pub mod execute;
+mod health;
 pub mod pubsub;
 pub mod reactor;
 pub mod replicas;
