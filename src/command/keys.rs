@@ -30,7 +30,17 @@ impl KeyUse {
     pub const VARIABLE_FLAGS: KeyUse = KeyUse(1 << 10);
 
     const NAMES: [&'static str; 11] = [
-        "RO", "RW", "OW", "RM", "access", "update", "insert", "delete", "not_key", "incomplete", "variable_flags",
+        "RO",
+        "RW",
+        "OW",
+        "RM",
+        "access",
+        "update",
+        "insert",
+        "delete",
+        "not_key",
+        "incomplete",
+        "variable_flags",
     ];
 
     pub const fn and(self, other: KeyUse) -> KeyUse {
@@ -78,9 +88,17 @@ pub enum BeginSearch {
 pub enum FindKeys {
     /// `last` is relative to the begin; negative counts from the end. `limit`: with `last` -1, only the first 1/limit of the
     /// arguments are keys.
-    Range { last: i32, step: usize, limit: usize },
+    Range {
+        last: i32,
+        step: usize,
+        limit: usize,
+    },
     /// A number of keys stands at `count` (relative to the begin), the first key at `first`.
-    Count { count: usize, first: usize, step: usize },
+    Count {
+        count: usize,
+        first: usize,
+        step: usize,
+    },
     Unknown,
 }
 
@@ -94,7 +112,11 @@ pub struct KeySpec {
 impl KeySpec {
     /// One key at `index`.
     pub const fn one(index: usize, uses: KeyUse) -> KeySpec {
-        KeySpec { uses, begin: BeginSearch::Index(index), find: FindKeys::Range { last: 0, step: 1, limit: 0 } }
+        KeySpec {
+            uses,
+            begin: BeginSearch::Index(index),
+            find: FindKeys::Range { last: 0, step: 1, limit: 0 },
+        }
     }
 
     /// Keys from `index` to `last` (relative to `index`, or negative from the end), every `step`.
@@ -104,7 +126,11 @@ impl KeySpec {
 
     /// A count at `index`, the keys right after it.
     pub const fn counted(index: usize, uses: KeyUse) -> KeySpec {
-        KeySpec { uses, begin: BeginSearch::Index(index), find: FindKeys::Count { count: 0, first: 1, step: 1 } }
+        KeySpec {
+            uses,
+            begin: BeginSearch::Index(index),
+            find: FindKeys::Count { count: 0, first: 1, step: 1 },
+        }
     }
 
     fn positions(&self, args: &Args<'_>, out: &mut Vec<KeyPosition>) -> Result<(), ()> {

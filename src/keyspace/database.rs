@@ -85,7 +85,9 @@ impl Database {
         let taken = records.len();
         let mut due = Vec::new();
         for hash in records {
-            let Some(entry) = self.entries.find_hashed(hash, |entry| entry.expire_at_ms().is_some()) else { continue };
+            let Some(entry) = self.entries.find_hashed(hash, |entry| entry.expire_at_ms().is_some()) else {
+                continue;
+            };
             match entry.expire_at_ms() {
                 Some(at) if at <= now_ms => due.push(entry.key().to_vec()),
                 Some(at) => self.expiry_index.add(at, hash),

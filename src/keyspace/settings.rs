@@ -27,7 +27,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let lazy = LazyFree { expire: true, server_delete: true, user_delete: true, user_flush: true, eviction: true };
+        let lazy = LazyFree {
+            expire: true,
+            server_delete: true,
+            user_delete: true,
+            user_flush: true,
+            eviction: true,
+        };
         Settings {
             limits: Limits::default(),
             events: EventClasses::NONE,

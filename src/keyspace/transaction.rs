@@ -5,13 +5,13 @@
 //! a command states what replicas are told at most by [`WriteTxn::state_effect`]: if it states nothing and
 //! changed something, it is recorded as it was called.
 
+use super::entry::Collection;
 use super::reader::{hash_of, list_of, set_of, sorted_set_of};
 use super::{
-    Database, Effects, Entry, Event, EventClasses, Journal, KeyExpiry, Keyspace, Reader, Settings, StringValue,
-    WaitedKeys, WatchFlag, Watchers,
+    Database, Effects, Entry, Event, EventClasses, Journal, KeyExpiry, Keyspace, Reader, Settings,
+    StringValue, WaitedKeys, WatchFlag, Watchers,
 };
 use crate::protocol::{CommandResult, ErrorReply, Protocol};
-use super::entry::Collection;
 use crate::types::{Hash, Limits, List, Set, SortedSet};
 
 /// What stands beside the dataset and changes with it, under the same guard.
@@ -370,7 +370,9 @@ impl<'k> WriteTxn<'k> {
             let (now_ms, tracking) = (self.now_ms, self.state.tracking);
             let entries = &databases[index];
             self.state.watchers.changed_where(index, |key, was_expired| {
-                entries.get(key).is_some_and(|entry| !(was_expired && entry.expire_at_ms().is_some_and(|at| at <= now_ms)))
+                entries.get(key).is_some_and(|entry| {
+                    !(was_expired && entry.expire_at_ms().is_some_and(|at| at <= now_ms))
+                })
             });
             if tracking || !self.state.waited.is_empty() {
                 let keys = entries.entries().iter().map(|entry| (index, Box::from(entry.key())));
@@ -391,7 +393,9 @@ impl<'k> WriteTxn<'k> {
         self.keyspace.databases.swap(one, other);
         for (index, before) in [(one, other), (other, one)] {
             let (now, was) = (&self.keyspace.databases[index], &self.keyspace.databases[before]);
-            self.state.watchers.changed_where(index, |key, _| now.get(key).is_some() || was.get(key).is_some());
+            self.state
+                .watchers
+                .changed_where(index, |key, _| now.get(key).is_some() || was.get(key).is_some());
             self.state.waited.all_changed(index);
         }
     }
@@ -424,7 +428,11 @@ macro_rules! or_new {
     ($name:ident, $change:ident, $variant:ident) => {
         impl WriteTxn<'_> {
             /// The value of `key` to be changed, made by `new` if there is none.
-            pub fn $name(&mut self, key: &[u8], new: impl FnOnce() -> $variant) -> Result<&mut $variant, ErrorReply> {
+            pub fn $name(
+                &mut self,
+                key: &[u8],
+                new: impl FnOnce() -> $variant,
+            ) -> Result<&mut $variant, ErrorReply> {
                 if self.$change(key)?.is_none() {
                     self.insert(Entry::collection(key, Collection::$variant(new()), None));
                 }

@@ -65,7 +65,10 @@ impl WaitedKeys {
 
     /// Who waits for `key` now, first come first.
     pub fn queue(&self, database: usize, key: &[u8]) -> Vec<ClientNumber> {
-        self.queues.get(&(database, Box::from(key))).map(|queue| queue.iter().copied().collect()).unwrap_or_default()
+        self.queues
+            .get(&(database, Box::from(key)))
+            .map(|queue| queue.iter().copied().collect())
+            .unwrap_or_default()
     }
 
     /// Keys that at least one client waits for.
