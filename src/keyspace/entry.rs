@@ -689,40 +689,260 @@ impl fmt::Debug for Entry {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::types::dictionary::Dictionary;
 
     fn text(entry: &Entry) -> Vec<u8> {
-        entry.string_bytes(&mut TextBuffer::new()).unwrap_or_default().to_vec()
+        entry.string_bytes(&mut TextBuffer::new()).expect("a string").to_vec()
+    }
+
+    /// What an entry should say of itself.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Model {
+        key: Vec<u8>,
+        value: Vec<u8>,
+        expire_at_ms: Option<u64>,
+        clock: u32,
+        edited: bool,
+    }
+
+    impl Model {
+        fn encoding(&self) -> &'static str {
+            let number = std::str::from_utf8(&self.value).ok().and_then(|text| text.parse::<i64>().ok());
+            match number {
+                _ if self.edited => "raw",
+                Some(number) if number.to_string().as_bytes() == self.value => "int",
+                _ if self.value.len() <= 44 => "embstr",
+                _ => "raw",
+            }
+        }
+
+        fn check(&self, entry: &Entry) {
+            let seen = Model {
+                key: entry.key().to_vec(),
+                value: text(entry),
+                expire_at_ms: entry.expire_at_ms(),
+                clock: entry.access_clock(),
+                edited: self.edited,
+            };
+            assert_eq!(seen, *self);
+            assert_eq!((entry.encoding(), entry.kind()), (self.encoding(), Kind::String));
+            assert!(entry.allocated_bytes(0) >= 8 + self.key.len());
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Action {
+        SetString(Vec<u8>),
+        SetInteger(i64),
+        Append(Vec<u8>),
+        SetByte(usize),
+        Expiry(Option<u64>),
+        Clock(u32),
+        Rename(Vec<u8>),
+        Keep,
+        DropKept,
+    }
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let len = prop_oneof![6 => 0..70usize, 2 => 200..300usize, 1 => 16_380..16_390usize, 1 => 65_530..65_540usize];
+        let long = len.prop_flat_map(|len| proptest::collection::vec(any::<u8>(), len));
+        prop_oneof![3 => long, 1 => any::<i64>().prop_map(|number| number.to_string().into_bytes())]
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            4 => bytes().prop_map(Action::SetString),
+            2 => any::<i64>().prop_map(Action::SetInteger),
+            2 => (-100..100i64).prop_map(Action::SetInteger),
+            3 => bytes().prop_map(Action::Append),
+            2 => any::<usize>().prop_map(Action::SetByte),
+            3 => proptest::option::of(0..u64::MAX).prop_map(Action::Expiry),
+            1 => any::<u32>().prop_map(Action::Clock),
+            1 => bytes().prop_map(Action::Rename),
+            3 => Just(Action::Keep),
+            2 => Just(Action::DropKept),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn entries_match_the_model(
+            key in bytes(),
+            value in bytes(),
+            expire_at_ms in proptest::option::of(0..u64::MAX),
+            tag in any::<u16>(),
+            actions in proptest::collection::vec(action(), 0..30),
+        ) {
+            let mut entry = Entry::string(&key, &value, expire_at_ms);
+            entry.set_tag(tag);
+            let mut model = Model { key, value, expire_at_ms, clock: 0, edited: false };
+            let mut kept: Vec<(Entry, Model)> = Vec::new();
+            for action in actions {
+                match action {
+                    Action::SetString(value) => {
+                        entry.set_string(&value);
+                        (model.value, model.edited) = (value, false);
+                    }
+                    Action::SetInteger(number) => {
+                        entry.set_integer(number);
+                        (model.value, model.edited) = (number.to_string().into_bytes(), false);
+                    }
+                    Action::Append(more) => {
+                        entry.string_mut().expect("a string").extend_from_slice(&more);
+                        model.value.extend(more);
+                        model.edited = true;
+                    }
+                    Action::SetByte(position) => {
+                        let string = entry.string_mut().expect("a string");
+                        model.edited = true;
+                        if !string.is_empty() {
+                            let position = position % string.len();
+                            string[position] ^= 0x55;
+                            model.value[position] ^= 0x55;
+                        }
+                    }
+                    Action::Expiry(expire_at_ms) => {
+                        entry.set_expiry(expire_at_ms);
+                        model.expire_at_ms = expire_at_ms;
+                    }
+                    Action::Clock(clock) => {
+                        // Entries that are shared as a whole share the clock too: a snapshot need not keep it.
+                        entry.make_unique();
+                        entry.set_access_clock(clock);
+                        model.clock = clock & 0x00ff_ffff;
+                    }
+                    Action::Rename(key) => {
+                        entry = entry.with_key(&key);
+                        entry.set_tag(tag);
+                        model.key = key;
+                    }
+                    Action::Keep => kept.push((entry.clone(), model.clone())),
+                    Action::DropKept => drop(kept.pop()),
+                }
+                model.check(&entry);
+                assert_eq!(entry.tag(), tag);
+            }
+            kept.iter().for_each(|(entry, model)| model.check(entry));
+        }
     }
 
     #[test]
-    fn a_string_is_kept() {
-        for key_len in [0, 1, 16, 255, 256, 70_000] {
-            for value_len in [1, 16, 44, 45, 255, 256, 16_384, 16_385, 100_000] {
-                for expire_at_ms in [None, Some(0), Some(1_700_000_000_000)] {
-                    let (key, value) = (vec![b'k'; key_len], vec![b'v'; value_len]);
-                    let mut entry = Entry::string(&key, &value, expire_at_ms);
-                    assert_eq!(
-                        (entry.key(), text(&entry), entry.expire_at_ms()),
-                        (&key[..], value.clone(), expire_at_ms)
-                    );
-                    entry.set_access_clock(0xabcdef);
-                    entry.set_tag(0xffff);
-                    let kept = entry.clone();
-                    entry.set_expiry(Some(5));
-                    entry.string_mut().unwrap().push(b'!');
-                    assert_eq!(
-                        (entry.key(), entry.expire_at_ms(), entry.encoding()),
-                        (&key[..], Some(5), "raw")
-                    );
-                    assert_eq!((entry.access_clock(), entry.tag()), (0xabcdef, 0xffff));
-                    assert_eq!(text(&entry), [&value[..], b"!"].concat());
-                    assert_eq!(
-                        (kept.key(), text(&kept), kept.expire_at_ms()),
-                        (&key[..], value, expire_at_ms)
-                    );
-                }
-            }
+    fn only_canonical_texts_are_numbers() {
+        for number in [0, 1, -1, 255, i64::from(i32::MAX), i64::from(i32::MIN), i64::MAX, i64::MIN] {
+            let entry = Entry::string(b"k", number.to_string().as_bytes(), None);
+            assert!(matches!(entry.value(), ValueRef::Integer(kept) if kept == number));
+            assert_eq!((entry.encoding(), text(&entry)), ("int", number.to_string().into_bytes()));
         }
+        for string in
+            ["", "-", "-0", "+1", "01", " 1", "1 ", "1.0", "9223372036854775808", "-9223372036854775809"]
+        {
+            let entry = Entry::string(b"k", string.as_bytes(), None);
+            assert_eq!(
+                (entry.encoding(), text(&entry)),
+                ("embstr", string.as_bytes().to_vec()),
+                "{string:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_number_changes_in_place() {
+        let mut entry = Entry::integer(b"counter", 1, None);
+        let place = entry.pointer();
+        entry.set_integer(i64::from(i32::MIN));
+        entry.set_string(b"-7");
+        assert_eq!((entry.pointer(), text(&entry)), (place, b"-7".to_vec()));
+        entry.set_integer(i64::MAX);
+        let place = entry.pointer();
+        entry.set_integer(3);
+        entry.set_integer(i64::MIN);
+        assert_eq!((entry.pointer(), text(&entry)), (place, i64::MIN.to_string().into_bytes()));
+    }
+
+    #[test]
+    fn allocations_are_as_small_as_promised() {
+        let size = |key_len, value: &[u8], expiry| {
+            Entry::string(&vec![b'k'; key_len], value, expiry).allocated_bytes(0)
+        };
+        assert_eq!(size(16, &[b'v'; 16], None), 8 + 2 + 16 + 16);
+        assert_eq!(size(16, &[b'v'; 64], None), 8 + 2 + 16 + 64);
+        assert_eq!(size(16, &[b'v'; 16], Some(1)), 8 + 8 + 2 + 16 + 16);
+        assert_eq!(size(16, b"12345", None), 8 + 2 + 16 + 4);
+        assert_eq!(size(16, b"12345678901", None), 8 + 2 + 16 + 8);
+        assert_eq!(size(16, &[b'v'; 256], None), 8 + 8 + 16 + 256);
+        assert_eq!(size(256, &[b'v'; 16], None), 8 + 8 + 256 + 16);
+        assert_eq!(size(16, &[b'v'; 100_000], None), 8 + 8 + 2 + 16 + 16 + 24 + 100_000);
+    }
+
+    #[test]
+    fn appending_in_a_loop_moves_the_string_seldom() {
+        let mut entry = Entry::string(b"k", b"x", None);
+        let mut capacities = std::collections::BTreeSet::new();
+        for _ in 0..1_000_000 {
+            let string = entry.string_mut().expect("a string");
+            string.push(b'x');
+            capacities.insert(string.capacity());
+        }
+        assert_eq!(text(&entry).len(), 1_000_001);
+        assert!(capacities.len() < 30);
+    }
+
+    #[test]
+    fn a_new_key_or_expiry_does_not_copy_a_long_string() {
+        let mut entry = Entry::string(b"k", &vec![b'v'; 1_000_000], None);
+        let start = |entry: &Entry| match entry.value() {
+            ValueRef::String(value) => value.as_ptr(),
+            _ => unreachable!("a string was put in"),
+        };
+        let place = start(&entry);
+        entry.set_expiry(Some(1));
+        let renamed = entry.with_key(b"other");
+        assert_eq!((start(&entry), start(&renamed)), (place, place));
+        entry.string_mut().expect("a string")[0] = b'w';
+        assert_eq!((text(&entry)[0], text(&renamed)[0]), (b'w', b'v'));
+    }
+
+    #[test]
+    fn threads_read_and_touch_entries_that_are_replaced_meanwhile() {
+        let value = |round: usize| format!("value of round {round}").into_bytes();
+        let mut dictionary: Dictionary<Entry> = (0..2000)
+            .map(|number: u32| Entry::string(number.to_string().as_bytes(), &value(0), None))
+            .collect();
+        for round in 1..8 {
+            let snapshot = dictionary.clone();
+            let reader = std::thread::spawn(move || {
+                for entry in snapshot.iter() {
+                    entry.set_access_clock(round as u32);
+                    assert!(entry.access_clock() > 0);
+                    assert_eq!(text(entry), value(round - 1));
+                }
+            });
+            for number in 0..2000 {
+                let entry = dictionary.get_mut(number.to_string().as_bytes()).expect("it is there");
+                entry.set_access_clock(0x10);
+                entry.set_string(&value(round));
+                assert_ne!(entry.tag(), 0);
+            }
+            reader.join().expect("the reader agrees");
+        }
+    }
+
+    #[test]
+    #[ignore = "takes 2 GB of memory"]
+    fn the_longest_string_works() {
+        const LEN: usize = 512 << 20;
+        let mut entry = Entry::string(b"k", &vec![b'v'; LEN - 1], None);
+        let kept = entry.clone();
+        entry.string_mut().expect("a string").push(b'w');
+        let ends = |entry: &Entry| match entry.value() {
+            ValueRef::String(value) => (value.len(), value.last().copied()),
+            _ => unreachable!("a string was put in"),
+        };
+        assert_eq!((ends(&entry), ends(&kept)), ((LEN, Some(b'w')), (LEN - 1, Some(b'v'))));
     }
 }

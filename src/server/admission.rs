@@ -124,8 +124,10 @@ fn check_conditions(
     }
     let is_exec = matches!(entry.handler, Handler::Host(HostHandler::Exec));
     // A transaction counts for all that it holds.
-    let queued = session.transaction.as_ref().filter(|_| is_exec).map_or(&[][..], |transaction| &transaction.queued);
-    let any = |flag: Flags| flags.has_any(flag) || queued.iter().any(|queued| queued.entry.flags.has_any(flag));
+    let queued =
+        session.transaction.as_ref().filter(|_| is_exec).map_or(&[][..], |transaction| &transaction.queued);
+    let any =
+        |flag: Flags| flags.has_any(flag) || queued.iter().any(|queued| queued.entry.flags.has_any(flag));
     let all = |flag: Flags| flags.has(flag) && queued.iter().all(|queued| queued.entry.flags.has(flag));
     let conditions = &server.conditions;
     let from_client = session.origin == Origin::Client;
@@ -149,10 +151,17 @@ fn check_conditions(
     if conditions.has(Conditions::LOADING) && !all(Flags::LOADING) && from_client {
         return Err(ErrorReply::new("LOADING Valkey is loading the dataset in memory"));
     }
-    if conditions.has(Conditions::BUSY) && from_client && !flags.has(Flags::ALLOW_BUSY) && !busy_exception(entry, args) {
+    if conditions.has(Conditions::BUSY)
+        && from_client
+        && !flags.has(Flags::ALLOW_BUSY)
+        && !busy_exception(entry, args)
+    {
         return Err(server.scripts_running.busy_error());
     }
-    if conditions.has(Conditions::PAUSED) && from_client && server.pause_holds(entry, any(Flags::WRITE), any(Flags::MAY_REPLICATE)) {
+    if conditions.has(Conditions::PAUSED)
+        && from_client
+        && server.pause_holds(entry, any(Flags::WRITE), any(Flags::MAY_REPLICATE))
+    {
         return Ok(Some(Hold::Pause));
     }
     Ok(None)
@@ -179,12 +188,22 @@ fn check_writable(server: &Server, session: &Session, entry: &Entry) -> Result<(
 
 /// What a busy script lets pass besides the commands that say so of themselves.
 fn busy_exception(entry: &Entry, args: &Args<'_>) -> bool {
-    entry.spec.name == "shutdown" && args.len() == 2 && args[1].first().is_some_and(|c| c.eq_ignore_ascii_case(&b'n'))
+    entry.spec.name == "shutdown"
+        && args.len() == 2
+        && args[1].first().is_some_and(|c| c.eq_ignore_ascii_case(&b'n'))
 }
 
 fn allowed_while_subscribed(entry: &Entry) -> bool {
     let allowed = [
-        "ping", "subscribe", "ssubscribe", "sunsubscribe", "psubscribe", "unsubscribe", "punsubscribe", "quit", "reset",
+        "ping",
+        "subscribe",
+        "ssubscribe",
+        "sunsubscribe",
+        "psubscribe",
+        "unsubscribe",
+        "punsubscribe",
+        "quit",
+        "reset",
     ];
     allowed.contains(&entry.spec.name)
 }

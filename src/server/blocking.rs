@@ -125,7 +125,14 @@ fn serve_one(
     call.client.unblock(Unblock::Answered);
 }
 
-fn holds_kind(core: &Core, call: &BlockedCall, database: usize, key: &[u8], now_ms: u64, expiry: KeyExpiry) -> bool {
+fn holds_kind(
+    core: &Core,
+    call: &BlockedCall,
+    database: usize,
+    key: &[u8],
+    now_ms: u64,
+    expiry: KeyExpiry,
+) -> bool {
     let reader = Reader {
         keyspace: &core.keyspace,
         database,

@@ -8,7 +8,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+};
 use std::task::{Context, Waker};
 
 use parking_lot::{Mutex, RwLock};
@@ -123,7 +125,13 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(number: ClientNumber, address: String, local_address: String, descriptor: i32, now_ms: u64) -> Self {
+    pub fn new(
+        number: ClientNumber,
+        address: String,
+        local_address: String,
+        descriptor: i32,
+        now_ms: u64,
+    ) -> Self {
         let client = Client {
             number,
             address,

@@ -86,7 +86,10 @@ struct Request {
 enum Stop {
     /// Everything whole was run.
     Empty,
-    Slow { entry: &'static Entry, args: Vec<Vec<u8>> },
+    Slow {
+        entry: &'static Entry,
+        args: Vec<Vec<u8>>,
+    },
     Held(Postponed),
     Wait(Waiting),
     Replicate(super::replicas::Handover),
@@ -523,7 +526,13 @@ fn clamp(timeout: Duration) -> Duration {
 
 /// Brings the entries that a batch will look up into the cache: all segment slots first, then all entries, so that the
 /// misses overlap.
-fn prefetch(executor: &mut Executor<'_>, database: usize, requests: &[Request], arguments: &[Argument], bytes: &[u8]) {
+fn prefetch(
+    executor: &mut Executor<'_>,
+    database: usize,
+    requests: &[Request],
+    arguments: &[Argument],
+    bytes: &[u8],
+) {
     let hashes: Vec<u64> = requests
         .iter()
         .filter(|request| request.count > 1 && request.entry.is_some_and(|entry| !entry.spec.keys.is_empty()))

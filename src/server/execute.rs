@@ -192,7 +192,12 @@ impl<'s> Executor<'s> {
     // ---- Requests ----
 
     /// Runs one request of a client: checks it, queues it or calls it, and puts its reply into the session.
-    pub fn run(&mut self, session: &mut Session, entry: Option<&'static Entry>, args: &Args<'_>) -> Execution {
+    pub fn run(
+        &mut self,
+        session: &mut Session,
+        entry: Option<&'static Entry>,
+        args: &Args<'_>,
+    ) -> Execution {
         if self.depth == 0 {
             self.now_ms = self.server.now_ms();
         }
@@ -211,7 +216,8 @@ impl<'s> Executor<'s> {
                 Execution::Done
             }
         };
-        if session.reply_mode == ReplyMode::Skip && !matches!(execution, Execution::Slow | Execution::Held(_)) {
+        if session.reply_mode == ReplyMode::Skip && !matches!(execution, Execution::Slow | Execution::Held(_))
+        {
             session.reply_mode = ReplyMode::On;
         }
         execution
@@ -270,8 +276,9 @@ impl<'s> Executor<'s> {
                     return Execution::Held(admission::Hold::Script);
                 }
                 let mut transaction = self.transaction(session);
-                let reply =
-                    transaction.call(args, |transaction| function(transaction, args)).unwrap_or_else(Reply::Error);
+                let reply = transaction
+                    .call(args, |transaction| function(transaction, args))
+                    .unwrap_or_else(Reply::Error);
                 self.end_of_write(session);
                 session.reply(&reply);
                 note(self.server, self.reactor, &mut self.mark, session, entry, args, &reply);
@@ -398,7 +405,10 @@ impl<'s> Executor<'s> {
 
     /// Deletes expired keys that reads of this batch met.
     pub fn delete_expired_seen(&mut self) {
-        if matches!(self.held, Held::Nothing) || !self.core().keyspace.has_expired_seen() || self.hold_write().is_err() {
+        if matches!(self.held, Held::Nothing)
+            || !self.core().keyspace.has_expired_seen()
+            || self.hold_write().is_err()
+        {
             return;
         }
         let expiry = if self.server.expiry_is_off() { KeyExpiry::Hide } else { KeyExpiry::Delete };

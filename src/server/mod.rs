@@ -44,9 +44,9 @@ use self::scripts_running::ScriptsRunning;
 use self::slow_log::SlowLog;
 use self::stats::Stats;
 use self::table::{Entry, Table};
-use crate::protocol::ErrorReply;
 use crate::base::clock::{Clock, SystemClock};
 use crate::keyspace::{AccessPolicy, Counters, EventClasses, LazyFree, Settings};
+use crate::protocol::ErrorReply;
 use crate::types::Limits;
 
 /// The server, shared by all its threads.
@@ -127,7 +127,9 @@ impl Server {
     pub fn hold(&self, hold: Hold, client: &Arc<Client>) -> Option<Duration> {
         self.held.lock().push(client.clone());
         match hold {
-            Hold::Script => Some(self.scripts_running.patience(Duration::from_millis(self.config().busy_reply_threshold_ms))),
+            Hold::Script => Some(
+                self.scripts_running.patience(Duration::from_millis(self.config().busy_reply_threshold_ms)),
+            ),
             Hold::Pause => None,
         }
     }
@@ -149,10 +151,10 @@ impl Server {
 
     /// Lookups of all reactors that found their key, and those that did not.
     pub fn hits_and_misses(&self) -> (u64, u64) {
-        self.reactor_counters.iter().map(|counters| counters.hits_and_misses()).fold(
-            (0, 0),
-            |(hits, misses), (more_hits, more_misses)| (hits + more_hits, misses + more_misses),
-        )
+        self.reactor_counters
+            .iter()
+            .map(|counters| counters.hits_and_misses())
+            .fold((0, 0), |(hits, misses), (more_hits, more_misses)| (hits + more_hits, misses + more_misses))
     }
 
     pub fn uptime_seconds(&self) -> u64 {
@@ -162,7 +164,10 @@ impl Server {
     /// Calls ever processed.
     pub fn commands_processed(&self) -> u64 {
         let sets = self.reactor_stats.iter().map(|stats| &**stats).chain([&self.unblocked_stats]);
-        sets.map(|set| self.table.entries().iter().map(|entry| set.of(entry.id).calls.load(Relaxed)).sum::<u64>()).sum()
+        sets.map(|set| {
+            self.table.entries().iter().map(|entry| set.of(entry.id).calls.load(Relaxed)).sum::<u64>()
+        })
+        .sum()
     }
 }
 

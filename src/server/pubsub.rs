@@ -108,7 +108,10 @@ impl PubSub {
     pub fn names(&self, subject: Subject, pattern: Option<&[u8]>) -> Vec<Vec<u8>> {
         let mut registry = self.registry.write();
         let names = registry.of(subject).keys();
-        names.filter(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name, Case::Sensitive))).cloned().collect()
+        names
+            .filter(|name| pattern.is_none_or(|pattern| glob::matches(pattern, name, Case::Sensitive)))
+            .cloned()
+            .collect()
     }
 
     pub fn subscriber_count(&self, subject: Subject, name: &[u8]) -> usize {

@@ -49,7 +49,13 @@ async fn execute_transaction(
     args: &Args<'_>,
 ) {
     let Some(transaction) = session.transaction.take() else {
-        return answer(executor, session, entry, args, Reply::Error(ErrorReply::new("ERR EXEC without MULTI")));
+        return answer(
+            executor,
+            session,
+            entry,
+            args,
+            Reply::Error(ErrorReply::new("ERR EXEC without MULTI")),
+        );
     };
     if transaction.refused {
         super::commands::transactions::discard(executor, session);
@@ -91,7 +97,12 @@ async fn execute_transaction(
     );
 }
 
-async fn run_queued(executor: &mut Executor<'_>, session: &mut Session, entry: &'static Entry, args: &Args<'_>) {
+async fn run_queued(
+    executor: &mut Executor<'_>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: &Args<'_>,
+) {
     executor.set_mark();
     let before = session.out.len();
     match executor.call(session, entry, args) {

@@ -58,7 +58,14 @@ impl SlowLog {
     }
 
     #[cold]
-    pub fn record(&self, server: &Server, session: &Session, entry: &Entry, args: &Args<'_>, elapsed: Duration) {
+    pub fn record(
+        &self,
+        server: &Server,
+        session: &Session,
+        entry: &Entry,
+        args: &Args<'_>,
+        elapsed: Duration,
+    ) {
         if entry.flags.has(Flags::SKIP_SLOWLOG) {
             return;
         }

@@ -80,8 +80,9 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, async {
             let reactor = Reactor::new(&self, 0);
-            let others =
-                (1..self.reactor_stats.len()).map(|index| reactor::spawn(&self, index)).collect::<io::Result<Vec<_>>>()?;
+            let others = (1..self.reactor_stats.len())
+                .map(|index| reactor::spawn(&self, index))
+                .collect::<io::Result<Vec<_>>>()?;
             let acceptor = Rc::new(Acceptor { server: self.clone(), reactor: reactor.clone(), others });
             acceptor.listen().await?;
             tokio::task::spawn_local(cron::run(self.clone(), reactor));
@@ -130,7 +131,10 @@ impl Acceptor {
                         tracing::debug!("Not listening on {text}: {error}");
                     }
                     Err(source) => {
-                        tracing::warn!("Could not create server TCP listening socket {text}:{}: {source}", config.port);
+                        tracing::warn!(
+                            "Could not create server TCP listening socket {text}:{}: {source}",
+                            config.port
+                        );
                         tracing::warn!("Failed listening on port {} (tcp), aborting.", config.port);
                         return Err(StartError::Listen { port: config.port, source });
                     }
@@ -186,8 +190,9 @@ impl Acceptor {
         let keepalive = self.server.config().tcp_keepalive_seconds;
         if keepalive > 0 {
             let interval = std::time::Duration::from_secs(u64::from(keepalive / 3).max(1));
-            let options =
-                socket2::TcpKeepalive::new().with_time(std::time::Duration::from_secs(keepalive.into())).with_interval(interval);
+            let options = socket2::TcpKeepalive::new()
+                .with_time(std::time::Duration::from_secs(keepalive.into()))
+                .with_interval(interval);
             let _ = SockRef::from(&stream).set_tcp_keepalive(&options);
         }
         let local = stream.local_addr().map_or_else(|_| "?:0".to_owned(), |address| show(&address));
@@ -205,7 +210,13 @@ impl Acceptor {
 
     fn client(&self, address: String, local_address: String, descriptor: i32) -> Arc<Client> {
         let server = &self.server;
-        Arc::new(Client::new(server.clients.next_number(), address, local_address, descriptor, server.now_ms()))
+        Arc::new(Client::new(
+            server.clients.next_number(),
+            address,
+            local_address,
+            descriptor,
+            server.now_ms(),
+        ))
     }
 
     /// Gives the connection to a reactor, or refuses it with a word.
@@ -279,7 +290,8 @@ fn bind_tcp(address: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
             }
         },
     };
-    let socket = Socket::new(Domain::for_address(SocketAddr::new(ip, port)), Type::STREAM, Some(Protocol::TCP))?;
+    let socket =
+        Socket::new(Domain::for_address(SocketAddr::new(ip, port)), Type::STREAM, Some(Protocol::TCP))?;
     if ip.is_ipv6() {
         socket.set_only_v6(true)?;
     }

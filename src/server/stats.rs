@@ -65,10 +65,22 @@ impl Stats {
     pub fn reset(&self) {
         *self.errors.lock() = Errors::default();
         let counters = [
-            &self.connections, &self.rejected_connections, &self.bytes_in, &self.bytes_out, &self.replication_bytes_in,
-            &self.replication_bytes_out, &self.error_replies, &self.query_buffer_disconnections,
-            &self.output_buffer_disconnections, &self.full_syncs, &self.partial_syncs, &self.partial_syncs_refused,
-            &self.evicted_keys, &self.evicted_clients, &self.expire_cycle_milliseconds, &self.expire_time_cap_reached,
+            &self.connections,
+            &self.rejected_connections,
+            &self.bytes_in,
+            &self.bytes_out,
+            &self.replication_bytes_in,
+            &self.replication_bytes_out,
+            &self.error_replies,
+            &self.query_buffer_disconnections,
+            &self.output_buffer_disconnections,
+            &self.full_syncs,
+            &self.partial_syncs,
+            &self.partial_syncs_refused,
+            &self.evicted_keys,
+            &self.evicted_clients,
+            &self.expire_cycle_milliseconds,
+            &self.expire_time_cap_reached,
         ];
         for counter in counters {
             counter.store(0, Relaxed);

@@ -16,15 +16,13 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
     since: "2.4.0",
     complexity: "Depends on subcommand",
     group: Group::Connection,
-    ..Command::container(&[
-        HostCommand {
-            name: "id",
-            summary: "The number of this connection.",
-            since: "5.0.0",
-            arity: 2,
-            ..command(LOOKING, |call| Ok(Reply::Integer(call.session.client.number as i64).into()))
-        },
-    ])
+    ..Command::container(&[HostCommand {
+        name: "id",
+        summary: "The number of this connection.",
+        since: "5.0.0",
+        arity: 2,
+        ..command(LOOKING, |call| Ok(Reply::Integer(call.session.client.number as i64).into()))
+    }])
 }];
 
 const fn command(flags: Flags, function: PlainFn) -> HostCommand {

@@ -11,7 +11,12 @@ use crate::server::client::{Close, Traits};
 use crate::server::session::{ReplyMode, Session};
 use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
 
-const ALWAYS: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST).and(Flags::NO_AUTH).and(Flags::ALLOW_BUSY);
+const ALWAYS: Flags = Flags::NOSCRIPT
+    .and(Flags::LOADING)
+    .and(Flags::STALE)
+    .and(Flags::FAST)
+    .and(Flags::NO_AUTH)
+    .and(Flags::ALLOW_BUSY);
 
 pub const COMMANDS: &[HostCommand] = &[
     HostCommand {
@@ -190,8 +195,13 @@ fn hello(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 
 fn description(server: &Server, session: &Session) -> Reply<'static> {
     let compatible = server.config().extended_redis_compatibility;
-    let (name, version) = if compatible { ("redis", "7.2.4") } else { ("valkey", super::super::command_line::VALKEY_VERSION) };
-    let role = if server.conditions.has(crate::server::admission::Conditions::REPLICA) { "replica" } else { "master" };
+    let (name, version) =
+        if compatible { ("redis", "7.2.4") } else { ("valkey", super::super::command_line::VALKEY_VERSION) };
+    let role = if server.conditions.has(crate::server::admission::Conditions::REPLICA) {
+        "replica"
+    } else {
+        "master"
+    };
     let protocol = if session.protocol() == Protocol::Resp3 { 3 } else { 2 };
     let field = |name: &'static [u8], value| (Reply::Bulk(name), value);
     Reply::Map(vec![
@@ -229,7 +239,9 @@ fn reset(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     session.readonly = false;
     session.redirect = false;
     session.touch = true;
-    for trait_ in [Traits::READONLY, Traits::NO_EVICT, Traits::NO_TOUCH, Traits::MONITOR, Traits::REDIRECT_CAPABLE] {
+    for trait_ in
+        [Traits::READONLY, Traits::NO_EVICT, Traits::NO_TOUCH, Traits::MONITOR, Traits::REDIRECT_CAPABLE]
+    {
         session.client.set(trait_, false);
     }
     let mut labels = session.client.labels.lock();

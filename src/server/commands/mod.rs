@@ -31,5 +31,7 @@ pub fn wrong_arguments(call: &Call<'_, '_>) -> ErrorReply {
 pub fn wrong_subcommand_arguments(call: &Call<'_, '_>) -> ErrorReply {
     let subcommand = String::from_utf8_lossy(call.args.get(1).copied().unwrap_or(b""));
     let name = String::from_utf8_lossy(call.args[0]).to_uppercase();
-    ErrorReply::from_text(format!("ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {name} HELP."))
+    ErrorReply::from_text(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {name} HELP."
+    ))
 }

@@ -8,8 +8,7 @@ use crate::server::pubsub::Subject;
 use crate::server::session::Session;
 use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
 
-const SUBSCRIBING: Flags =
-    Flags::PUBSUB.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
+const SUBSCRIBING: Flags = Flags::PUBSUB.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
 const PUBLISHING: Flags =
     Flags::PUBSUB.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST).and(Flags::MAY_REPLICATE);
 const LOOKING: Flags = Flags::PUBSUB.and(Flags::LOADING).and(Flags::STALE);
@@ -85,7 +84,10 @@ pub const COMMANDS: &[HostCommand] = &[
         since: "2.0.0",
         complexity: "O(N+M), N being the number of its subscribers and M the number of patterns",
         arity: 3,
-        arguments: &[Argument::new("channel", ArgumentKind::String), Argument::new("message", ArgumentKind::String)],
+        arguments: &[
+            Argument::new("channel", ArgumentKind::String),
+            Argument::new("message", ArgumentKind::String),
+        ],
         ..command(PUBLISHING, publish)
     },
     HostCommand {

@@ -340,19 +340,15 @@ fn a_write_after_a_snapshot_copies_one_segment() {
 #[test]
 fn items_are_dropped_once() {
     let shared = Pair::make(1, 1);
-    let mut dictionary = Dictionary::new();
-    for number in 0..2000u64 {
-        dictionary.insert(Tagged(Box::new((Pair::make(number, 0), 0))));
-    }
-    let mut others: Dictionary<Pair> = (0..2000).map(|number| Pair::make(number, 0)).collect();
-    others.insert(shared.clone());
-    let snapshot = others.clone();
+    let mut dictionary: Dictionary<Pair> = (0..2000).map(|number| Pair::make(number, 0)).collect();
+    dictionary.insert(shared.clone());
+    let snapshot = dictionary.clone();
     assert_eq!(Arc::strong_count(&shared.0), 2, "a snapshot shares whole segments");
-    others.extend((0..5000).map(|number| Pair::make(number + 5000, 0)));
+    dictionary.extend((0..5000).map(|number| Pair::make(number + 5000, 0)));
     assert_eq!(Arc::strong_count(&shared.0), 3, "its segment was copied");
     drop(snapshot);
     assert_eq!(Arc::strong_count(&shared.0), 2);
-    others.clear();
+    dictionary.clear();
     assert_eq!(Arc::strong_count(&shared.0), 1);
 }
 
