@@ -15,7 +15,7 @@ use std::process::Command;
 const SOURCES: &[&str] = &[
     "lapi", "lauxlib", "lbaselib", "lcode", "ldebug", "ldo", "ldump", "lfunc", "lgc", "llex", "lmathlib",
     "lmem", "lobject", "lopcodes", "lparser", "lstate", "lstring", "lstrlib", "ltable", "ltablib", "ltm",
-    "lvm", "lzio",
+    "lundump", "lvm", "lzio",
 ];
 
 fn main() {

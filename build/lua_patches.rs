@@ -371,13 +371,16 @@ const READ_ONLY_TABLES: Patch = Patch {
             "lua.h",
             "LUA_API int lua_gethookcount (lua_State *L);",
             "LUA_API int lua_gethookcount (lua_State *L);\n\
-             LUA_API void lua_setreadonly (lua_State *L, int idx, int readonly);\n",
+             LUA_API void lua_setreadonly (lua_State *L, int idx, int readonly);\n\
+             LUA_API int lua_isreadonly (lua_State *L, int idx);\n",
         ),
         edit(
             "lapi.c",
             "LUA_API int lua_error (lua_State *L) {",
             "LUA_API void lua_setreadonly (lua_State *L, int idx, int readonly) {\n\
              \x20 hvalue(index2adr(L, idx))->readonly = cast_byte(readonly != 0);\n}\n\n\
+             LUA_API int lua_isreadonly (lua_State *L, int idx) {\n\
+             \x20 return hvalue(index2adr(L, idx))->readonly;\n}\n\n\
              LUA_API int lua_error (lua_State *L) {",
         ),
         edit(

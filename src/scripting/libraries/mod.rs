@@ -10,3 +10,9 @@ use mlua_sys::lua51::lua_State;
 /// # Safety
 /// `lua` is a live state whose stack has room for a few values, with no other Lua code running in it.
 pub(super) unsafe fn open(_lua: *mut lua_State) {}
+
+/// Forgets what a script set for itself: called between scripts.
+///
+/// # Safety
+/// As for [`open`].
+pub(super) unsafe fn reset_settings(_lua: *mut lua_State) {}
