@@ -143,15 +143,33 @@ const LONG_STRING_LOOPS: Patch = Patch {
             "  if (vl <= bufffree(B)) {  /* fit into buffer? */",
             "  lua_workdone(L, 1 + vl / 64);\n  if (vl <= bufffree(B)) {  /* fit into buffer? */",
         ),
-        // An empty string can be repeated for ever without filling a buffer.
+        // The length is known beforehand, so that memory that is not there is refused at once.
         edit(
             "lstrlib.c",
-            "  while (n-- > 0)\n    luaL_addlstring(&b, s, l);\n",
-            "  if (l > 0 && n > 0 && (size_t)n > (~(size_t)0 / 2) / l)\n\
+            "  size_t l;\n  luaL_Buffer b;\n  const char *s = luaL_checklstring(L, 1, &l);\n  int n = luaL_checkint(L, 2);\n",
+            "  size_t l, total, done;\n  char *b;\n  const char *s = luaL_checklstring(L, 1, &l);\n  int n = luaL_checkint(L, 2);\n",
+        ),
+        edit(
+            "lstrlib.c",
+            "  luaL_buffinit(L, &b);\n  while (n-- > 0)\n    luaL_addlstring(&b, s, l);\n  luaL_pushresult(&b);\n",
+            "  if (l == 0 || n <= 0) {\n\
+             \x20   lua_pushliteral(L, \"\");\n\
+             \x20   return 1;\n\
+             \x20 }\n\
+             \x20 if ((size_t)n > (~(size_t)0 / 2) / l)\n\
              \x20   luaL_error(L, \"resulting string too large\");\n\
-             \x20 if (l == 0) n = 0;\n\
-             \x20 while (n-- > 0)\n\
-             \x20   luaL_addlstring(&b, s, l);\n",
+             \x20 total = l * (size_t)n;\n\
+             \x20 b = (char *)lua_newuserdata(L, total);\n\
+             \x20 memcpy(b, s, l);\n\
+             \x20 for (done = l; done < total; ) {\n\
+             \x20   size_t block = done - done % l;  /* what is there, repeated */\n\
+             \x20   if (block > 65536) block = l > 65536 ? l : 65536 - 65536 % l;\n\
+             \x20   if (block > total - done) block = total - done;\n\
+             \x20   memcpy(b + done, b, block);\n\
+             \x20   done += block;\n\
+             \x20   lua_workdone(L, 1 + block / 16);\n\
+             \x20 }\n\
+             \x20 lua_pushlstring(L, b, total);\n",
         ),
         edit(
             "lvm.c",

@@ -69,6 +69,8 @@ pub(super) struct Context {
     pub(super) limit_bytes: usize,
     /// What the running script may use, beside what was in use when it started.
     pub(super) allowance_bytes: usize,
+    /// When more is used the collector is driven on.
+    pub(super) collect_above_bytes: usize,
     /// `limit_bytes` was hit: the script ends, and the state with it.
     pub(super) limit_hit: bool,
 
@@ -112,6 +114,7 @@ impl Context {
             used_bytes: 0,
             limit_bytes: usize::MAX,
             allowance_bytes: usize::MAX,
+            collect_above_bytes: usize::MAX,
             limit_hit: false,
             suspender: ptr::null(),
             on_fiber: false,
@@ -140,6 +143,7 @@ impl Context {
     /// From here on allocations count against the script.
     pub(super) fn limit_memory(&mut self) {
         self.limit_bytes = self.used_bytes.saturating_add(self.allowance_bytes);
+        self.collect_above_bytes = self.used_bytes.saturating_add(self.allowance_bytes / 2);
     }
 
     /// From here on allocations are the engine's own.
@@ -175,10 +179,13 @@ pub(super) unsafe extern "C-unwind" fn on_count(lua: *mut lua_State, _activation
     unsafe {
         ticks::renew_credit(lua);
         let context = of(lua);
-        // Near its limit a script pays with time for memory.
-        let limit_bytes = (*context).limit_bytes;
-        if (*context).used_bytes > limit_bytes - (*context).allowance_bytes.min(limit_bytes) / 2 {
-            lua51::lua_gc(lua, lua51::LUA_GCSTEP, 64);
+        // Near its limit a script pays with time for memory: the collector goes on without waiting, and after
+        // each round rests until some more is used.
+        if (*context).used_bytes > (*context).collect_above_bytes
+            && lua51::lua_gc(lua, lua51::LUA_GCSTEP, 64) != 0
+        {
+            (*context).collect_above_bytes =
+                (*context).used_bytes.saturating_add((*context).allowance_bytes / 16);
         }
         on_tick(lua);
     }

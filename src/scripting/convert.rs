@@ -73,6 +73,9 @@ enum Kind {
     Set,
 }
 
+/// How deeply the result of a script may be nested. Whoever encodes or drops a reply recurses so far.
+const MAX_REPLY_DEPTH: usize = 1000;
+
 /// Pushes a string.
 ///
 /// # Safety
@@ -384,7 +387,7 @@ impl OpenReply {
 unsafe fn take_value(lua: *mut lua_State, context: *mut Context) -> Option<Reply<'static>> {
     // SAFETY: looks only at the value and its fields, without metamethods or allocations.
     unsafe {
-        if lua_checkstack(lua, 6) == 0 {
+        if (*context).open_replies.len() >= MAX_REPLY_DEPTH || lua_checkstack(lua, 6) == 0 {
             lua_settop(lua, -2);
             return Some(Reply::Error(ErrorReply::new("ERR reached lua stack limit")));
         }
@@ -596,8 +599,15 @@ mod tests {
             (1e19, "1e+19"),
             (1e300, "1e+300"),
             (1.5e-10, "1.5e-10"),
-            (0.00001234, "0.00001234"),
+            (0.00001234, "1.234e-5"),
             (-1234.5678, "-1234.5678"),
+            (1e-5, "0.00001"),
+            (123e-9, "1.23e-7"),
+            (9223372036854775808.0, "9223372036854776000"),
+            (12345678901234567890.0, "12345678901234567000"),
+            (4611686018427387904.0, "4611686018427387904"),
+            (6917529027641081856.0, "6917529027641082000"),
+            (5e-324, "5e-324"),
             (f64::INFINITY, "inf"),
             (f64::NEG_INFINITY, "-inf"),
         ] {

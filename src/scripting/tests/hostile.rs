@@ -110,9 +110,10 @@ fn memory_is_limited() {
         "local t = {} while true do pcall(function() while true do t = {t, {}} end end) end",
         "pcall(string.rep, 'a', 1e9) return 'caught'",
         "local t = {} for i = 1, 24 do t = {t, t} end return t",
-        "return loadstring('return {' .. string.rep('{},', 1e6) .. '}')",
     ] {
+        let started = Instant::now();
         let shown = limited(body);
+        println!("{:?} {body}", started.elapsed());
         let digest = script(body).digest().hex();
         assert_eq!(shown, format!("{EXCEEDED}{}", String::from_utf8_lossy(&digest)), "{body}");
     }

@@ -4,6 +4,7 @@ mod functions;
 mod hostile;
 mod patches;
 mod scripts;
+mod speed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
