@@ -87,6 +87,11 @@ impl ScriptRun {
         self.interpreter.as_ref().map_or(0, Interpreter::used_bytes)
     }
 
+    /// The run, to be given away; what is left behind is over.
+    pub fn take(&mut self) -> ScriptRun {
+        ScriptRun { interpreter: self.interpreter.take() }
+    }
+
     /// Whether the run is over.
     pub fn is_done(&self) -> bool {
         self.interpreter.is_none()
