@@ -298,7 +298,9 @@ impl Settings {
         let time = stamp.timestamp(self.timestamps);
         let Stamp { pid, role, .. } = stamp;
         match self.format {
-            LogFormat::Legacy => format!("{pid}:{} {time} {} {message}\n", role.letter(), stamp.level_letter()),
+            LogFormat::Legacy => {
+                format!("{pid}:{} {time} {} {message}\n", role.letter(), stamp.level_letter())
+            }
             LogFormat::Logfmt => {
                 let message = message.replace('"', "'").replace(['\n', '\r'], " ");
                 let (role, level) = (role.name(), stamp.level_name());
@@ -316,9 +318,11 @@ impl Settings {
     /// A log that cannot be written to must not stop the server, so errors end here.
     fn write(&self, line: &[u8]) {
         let _ = match &self.file {
-            Some(path) => {
-                OpenOptions::new().append(true).create(true).open(path).and_then(|mut file| file.write_all(line))
-            }
+            Some(path) => OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(path)
+                .and_then(|mut file| file.write_all(line)),
             None => {
                 let mut stdout = std::io::stdout().lock();
                 stdout.write_all(line).and_then(|()| stdout.flush())
