@@ -16,6 +16,7 @@ pub mod core;
 mod cron;
 pub mod execute;
 mod health;
+pub mod log;
 pub mod pubsub;
 pub mod reactor;
 pub mod replicas;
@@ -121,6 +122,17 @@ impl Server {
     pub fn disk_error(&self) -> ErrorReply {
         ErrorReply::new("MISCONF")
     }
+
+    /// Is there a user of this name?
+    pub fn has_user(&self, name: &[u8]) -> bool {
+        name == b"default"
+    }
+
+    /// CLIENT PAUSE.
+    pub fn pause_clients(&self, _timeout_ms: u64, _only_writes: bool) {}
+
+    /// CLIENT UNPAUSE.
+    pub fn unpause_clients(&self) {}
 
     /// Sends a message to the subscribers of a channel.
     pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {

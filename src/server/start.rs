@@ -306,9 +306,10 @@ fn bind_tcp(address: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
 }
 
 /// Runs the server that the command line asks for, to its end.
-pub fn serve(config: Config, _arguments: super::command_line::Arguments) -> std::process::ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stdout).init();
-    tracing::info!("PID: {}", std::process::id());
+pub fn serve(config: Config, arguments: super::command_line::Arguments) -> std::process::ExitCode {
+    super::log::install();
+    super::log::configure(&config);
+    super::log::starting(&config, arguments.file.is_some());
     match Server::new(config).and_then(Server::run) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

@@ -14,6 +14,8 @@ mod rewrite;
 pub mod shared;
 mod special;
 mod table;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod values;
 
@@ -49,6 +51,16 @@ pub fn find(name: &[u8]) -> Option<&'static Directive> {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         is(directive.name) || directive.alias.is_some_and(is)
     })
+}
+
+/// Which arguments of `CONFIG SET name value …` are secrets, not to be shown in any log.
+pub fn sensitive_arguments(argv: &[&[u8]]) -> Vec<usize> {
+    let names = argv.iter().enumerate().skip(2).step_by(2);
+    names
+        .filter(|(_, name)| find(name).is_some_and(|directive| directive.flags.contains(Flags::SENSITIVE)))
+        .map(|(index, _)| index + 1)
+        .filter(|index| *index < argv.len())
+        .collect()
 }
 
 /// The reply of a CONFIG SET that failed because of one directive.
