@@ -4,6 +4,7 @@
 //! stands in [`core::Core`], behind the one guard.
 
 pub mod admission;
+mod apply;
 pub mod blocking;
 pub mod call;
 pub mod client;
@@ -17,6 +18,8 @@ mod cron;
 pub mod execute;
 mod health;
 pub mod log;
+pub mod memory;
+mod process;
 pub mod pubsub;
 pub mod reactor;
 pub mod replicas;
@@ -29,11 +32,13 @@ pub mod start;
 pub mod stats;
 pub mod table;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc::UnboundedSender;
 
 use self::admission::{Conditions, Hold};
 use self::client::{Client, Clients};
@@ -78,6 +83,11 @@ pub struct Server {
     /// 40 hex digits, another at each start.
     pub run_id: String,
     pub cron_loops: AtomicU64,
+    pub memory_at_start: u64,
+    /// The file that the server was started with, absolute.
+    pub config_file: Option<PathBuf>,
+    /// Where new listening sockets are handed to whoever accepts on them.
+    pub listening: Mutex<Option<UnboundedSender<Vec<std::net::TcpListener>>>>,
     /// DEBUG SET-ACTIVE-EXPIRE 0.
     pub active_expire_is_off: AtomicBool,
     /// DEBUG SET-DISABLE-DENY-SCRIPTS 1: scripts may call what is not for scripts.
@@ -91,6 +101,10 @@ impl Server {
 
     pub fn now_ms(&self) -> u64 {
         self.clock.unix_ms().max(0) as u64
+    }
+
+    pub fn now_us(&self) -> u64 {
+        self.clock.unix_us().max(0) as u64
     }
 
     /// Does the default user need no password?

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -36,7 +37,7 @@ pub enum StartError {
 
 impl Server {
     /// A server with an empty dataset, not listening yet.
-    pub fn new(config: Config) -> Result<Arc<Self>, StartError> {
+    pub fn new(config: Config, config_file: Option<PathBuf>) -> Result<Arc<Self>, StartError> {
         let mut commands = table::build();
         for renamed in &config.renamed_commands {
             commands.rename(renamed.name.as_bytes(), renamed.new_name.as_bytes());
@@ -75,6 +76,9 @@ impl Server {
             active_expire_is_off: AtomicBool::new(false),
             deny_scripts_is_off: AtomicBool::new(false),
             config: SharedConfig::new(config),
+            config_file,
+            memory_at_start: super::memory::used(),
+            listening: Mutex::default(),
         }))
     }
 
@@ -124,26 +128,24 @@ struct Acceptor {
 impl Acceptor {
     async fn listen(self: &Rc<Self>) -> Result<(), StartError> {
         let config = self.server.config();
-        if config.port != 0 {
-            for address in &config.bind.0 {
-                let text = address.to_str();
-                let optional = text.starts_with('-');
-                match bind_tcp(text.trim_start_matches('-'), config.port, config.tcp_backlog) {
-                    Ok(listener) => self.clone().accept_tcp(listener),
-                    Err(error) if optional => {
-                        tracing::debug!("Not listening on {text}: {error}");
-                    }
-                    Err(source) => {
-                        tracing::warn!(
-                            "Could not create server TCP listening socket {text}:{}: {source}",
-                            config.port
-                        );
-                        tracing::warn!("Failed listening on port {} (tcp), aborting.", config.port);
-                        return Err(StartError::Listen { port: config.port, source });
+        let (sender, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+        sender.send(bind_all(&config)?).ok();
+        *self.server.listening.lock() = Some(sender);
+        let acceptor = self.clone();
+        tokio::task::spawn_local(async move {
+            let mut tasks = Vec::new();
+            while let Some(listeners) = arrived.recv().await {
+                for task in std::mem::take(&mut tasks) {
+                    tokio::task::JoinHandle::<()>::abort(&task);
+                }
+                for listener in listeners {
+                    match TcpListener::from_std(listener) {
+                        Ok(listener) => tasks.push(acceptor.clone().accept_tcp(listener)),
+                        Err(error) => tracing::warn!("Cannot accept connections: {error}"),
                     }
                 }
             }
-        }
+        });
         if !config.unixsocket.is_empty() {
             let path = config.unixsocket.as_path();
             // A socket file left behind by an earlier run would keep the name taken.
@@ -158,7 +160,7 @@ impl Acceptor {
         Ok(())
     }
 
-    fn accept_tcp(self: Rc<Self>, listener: TcpListener) {
+    fn accept_tcp(self: Rc<Self>, listener: TcpListener) -> tokio::task::JoinHandle<()> {
         tokio::task::spawn_local(async move {
             loop {
                 match listener.accept().await {
@@ -171,7 +173,7 @@ impl Acceptor {
                     Err(error) => accept_failed(error).await,
                 }
             }
-        });
+        })
     }
 
     fn accept_unix(self: Rc<Self>, listener: UnixListener) {
@@ -280,7 +282,47 @@ fn show(address: &SocketAddr) -> String {
     }
 }
 
-fn bind_tcp(address: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
+/// Listens on all addresses of the configuration; an address that begins with `-` may be missing on this machine.
+fn bind_all(config: &Config) -> Result<Vec<std::net::TcpListener>, StartError> {
+    let port = config.port;
+    let mut listeners = Vec::new();
+    if port == 0 {
+        return Ok(listeners);
+    }
+    for address in &config.bind.0 {
+        let text = address.to_str();
+        match bind_tcp(text.trim_start_matches('-'), port, config.tcp_backlog) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if text.starts_with('-') && error.kind() != io::ErrorKind::AddrInUse => {
+                tracing::debug!("Not listening on {text}: {error}");
+            }
+            Err(source) => {
+                tracing::warn!("Could not create server TCP listening socket {text}:{port}: bind: {source}");
+                tracing::warn!("Failed listening on port {port} (tcp), aborting.");
+                return Err(StartError::Listen { port, source });
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+impl Server {
+    /// Listens on the port and addresses of `config` instead of the present ones.
+    pub fn listen_anew(&self, config: &Config) -> Result<(), String> {
+        let old = self.config();
+        if (config.port, &config.bind) == (old.port, &old.bind) {
+            return Ok(());
+        }
+        let listeners = bind_all(config).map_err(|_| "Unable to listen on this port. Check server logs.".to_owned())?;
+        if let Some(listening) = &*self.listening.lock() {
+            // The receiver lives as long as the reactor that accepts.
+            listening.send(listeners).ok();
+        }
+        Ok(())
+    }
+}
+
+fn bind_tcp(address: &str, port: u16, backlog: u32) -> io::Result<std::net::TcpListener> {
     let ip: std::net::IpAddr = match address {
         "*" => std::net::Ipv4Addr::UNSPECIFIED.into(),
         "::*" => std::net::Ipv6Addr::UNSPECIFIED.into(),
@@ -302,7 +344,7 @@ fn bind_tcp(address: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::new(ip, port).into())?;
     socket.listen(backlog as i32)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// Runs the server that the command line asks for, to its end.
@@ -310,7 +352,7 @@ pub fn serve(config: Config, arguments: super::command_line::Arguments) -> std::
     super::log::install();
     super::log::configure(&config);
     super::log::starting(&config, arguments.file.is_some());
-    match Server::new(config).and_then(Server::run) {
+    match Server::new(config, arguments.file).and_then(Server::run) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -1,7 +1,10 @@
 //! The commands that need the server, one file per family: functions and their `COMMANDS`.
 
 pub mod client;
+pub mod config;
 pub mod connection;
+pub mod info;
+pub mod server;
 pub mod pubsub;
 pub mod scripting;
 pub mod transactions;
@@ -12,7 +15,7 @@ use crate::protocol::{ErrorReply, Reply};
 
 /// All families; a new file is added here.
 pub const FAMILIES: &[&[HostCommand]] =
-    &[connection::COMMANDS, client::COMMANDS, pubsub::COMMANDS, scripting::COMMANDS, transactions::COMMANDS];
+    &[connection::COMMANDS, client::COMMANDS, config::COMMANDS, info::COMMANDS, server::COMMANDS, pubsub::COMMANDS, scripting::COMMANDS, transactions::COMMANDS];
 
 /// The HELP of a container: a first line that names it, then `lines`, then HELP itself.
 pub fn help(call: &Call<'_, '_>, lines: &[&'static str]) -> Reply<'static> {
