@@ -2,26 +2,14 @@
 
 use std::process::ExitCode;
 
-use understudy::server::Server;
-use understudy::server::config::{Accept, Config, Source};
+use understudy::server::command_line;
+use understudy::server::config::Accept;
+use understudy::server::start;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let options: String = std::env::args().skip(1).map(|arg| arg.replace("--", "\n") + " ").collect();
-    let mut config = Config::default();
-    let source = Source { file: None, stdin: None, options: options.as_bytes() };
-    if let Err(error) = config.load(&source, &mut Accept) {
-        eprintln!("{error}");
-        return ExitCode::FAILURE;
-    }
-    match Server::new(config).and_then(Server::run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    command_line::run(&arguments, &mut Accept, start::serve)
 }

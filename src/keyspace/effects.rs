@@ -13,6 +13,8 @@ pub struct Effects {
     commands: Vec<(usize, usize)>,
     /// Off while the stream itself is being applied, and when nobody listens.
     recording: bool,
+    /// The script that runs asked that what it does now be told to nobody.
+    muted: bool,
     /// Has the running command said how it is to be recorded?
     pub(super) stated: bool,
 }
@@ -49,8 +51,13 @@ impl Effects {
         self.recording = recording;
     }
 
+    /// Stops recording within the running unit, or goes on with it.
+    pub fn set_muted(&mut self, muted: bool) {
+        self.muted = muted;
+    }
+
     pub(super) fn record(&mut self, database: usize, args: &[&[u8]]) {
-        if self.recording {
+        if self.recording && !self.muted {
             append_command(&mut self.bytes, args);
             self.commands.push((database, self.bytes.len()));
         }
@@ -68,6 +75,7 @@ impl Effects {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.commands.clear();
+        self.muted = false;
         // One huge unit must not keep its memory for ever.
         self.bytes.shrink_to(1 << 20);
     }

@@ -63,6 +63,7 @@ impl WriteState {
     /// Ends a unit: raises watch flags and hands out what is to be published. Effects stay for the stream to take.
     pub fn finish(&mut self) -> Aftermath {
         self.journal = None;
+        self.effects.set_muted(false);
         for (database, key) in &self.touched {
             self.watchers.changed(*database, key);
             self.waited.changed(*database, key);

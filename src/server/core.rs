@@ -4,15 +4,18 @@
 //! together, at one moment.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::blocking::BlockedCall;
 use super::client::ClientNumber;
 use crate::keyspace::{Keyspace, WriteState};
+use crate::scripting::Registry;
 
 #[derive(Debug)]
 pub struct Core {
     pub keyspace: Keyspace,
     pub writes: WriteState,
+    pub functions: Arc<Registry>,
     /// Calls that wait for keys, by client.
     pub blocked: HashMap<ClientNumber, BlockedCall>,
 }

@@ -4,6 +4,7 @@
 //! Invariants: the guard is dropped before another kind is taken; a unit (a command, a transaction, a script) is
 //! published once, when its outermost part ends; nothing blocks the thread while a script holds the dataset.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -55,7 +56,7 @@ pub struct Executor<'s> {
     /// The moment of the running command; scripts and transactions keep theirs.
     pub now_ms: u64,
     /// The moment the last command ended, where the time of the next one begins.
-    mark: Instant,
+    mark: Cell<Instant>,
     /// Did this batch write, so that the AOF is to be flushed before its replies go out?
     wrote: bool,
 }
@@ -73,7 +74,7 @@ impl<'s> Executor<'s> {
             snapshot: None,
             depth: 0,
             now_ms: server.now_ms(),
-            mark: Instant::now(),
+            mark: Cell::new(Instant::now()),
             wrote: false,
         }
     }
@@ -269,7 +270,7 @@ impl<'s> Executor<'s> {
                 };
                 let reply = function(&reader, args).unwrap_or_else(Reply::Error);
                 session.reply(&reply);
-                note(self.server, self.reactor, &mut self.mark, session, entry, args, &reply);
+                note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
             }
             Handler::Write(function) => {
                 if self.hold_write().is_err() {
@@ -281,7 +282,7 @@ impl<'s> Executor<'s> {
                     .unwrap_or_else(Reply::Error);
                 self.end_of_write(session);
                 session.reply(&reply);
-                note(self.server, self.reactor, &mut self.mark, session, entry, args, &reply);
+                note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
             }
             Handler::Blocking(function) => return self.call_blocking(session, entry, function, args),
             Handler::Container => {
@@ -294,9 +295,77 @@ impl<'s> Executor<'s> {
                 self.end_of_write(session);
                 return self.host_outcome(session, entry, args, outcome);
             }
+            Handler::Host(HostHandler::Script(_) | HostHandler::Exec)
+                if self.server.scripts_running.holds() =>
+            {
+                return Execution::Held(admission::Hold::Script);
+            }
             Handler::Host(HostHandler::Script(_) | HostHandler::Exec) => return Execution::Slow,
         }
         Execution::Done
+    }
+
+    /// Calls a command for a running script, within its unit. The reply borrows from the dataset the script reads.
+    pub fn call_for_script(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry,
+        args: &Args<'_>,
+    ) -> Reply<'_> {
+        let (server, reactor) = (self.server, self.reactor);
+        match entry.handler {
+            Handler::Read(function) => {
+                let (now_ms, expiry) = (self.now_ms, self.key_expiry(session));
+                let keyspace = match (&self.snapshot, &self.held) {
+                    (Some(snapshot), _) => snapshot,
+                    (None, Held::Read(guard)) => &guard.keyspace,
+                    (None, Held::Write(guard)) => &guard.keyspace,
+                    (None, Held::Nothing) => unreachable!("a script without a snapshot holds the dataset"),
+                };
+                let reader = Reader {
+                    keyspace,
+                    database: session.database,
+                    now_ms,
+                    protocol: session.protocol(),
+                    expiry,
+                    touch: session.touch,
+                    counters: Some(&reactor.counters),
+                };
+                let reply = function(&reader, args).unwrap_or_else(Reply::Error);
+                note(server, reactor, &self.mark, session, entry, args, &reply);
+                reply
+            }
+            Handler::Write(function) => {
+                let mut transaction = self.transaction(session);
+                let result = transaction.call(args, |transaction| function(transaction, args));
+                let reply = result.unwrap_or_else(Reply::Error);
+                note(server, reactor, &self.mark, session, entry, args, &reply);
+                reply
+            }
+            Handler::Blocking(function) => {
+                let mut transaction = self.transaction(session);
+                let reply = match transaction.call(args, |transaction| function(transaction, args)) {
+                    Ok(Outcome::Reply(reply)) => reply,
+                    Ok(Outcome::Block(block)) => block.on_timeout,
+                    Err(error) => Reply::Error(error),
+                };
+                note(server, reactor, &self.mark, session, entry, args, &reply);
+                reply
+            }
+            Handler::Host(HostHandler::Plain(function)) => {
+                let outcome = function(&mut Call { executor: self, session, entry, args });
+                let reply = match outcome {
+                    Ok(HostOutcome::Reply(reply)) => reply,
+                    Ok(HostOutcome::Wait(waiting)) => (waiting.on_timeout)(server),
+                    Ok(HostOutcome::Replicate(_)) => Reply::Error(ErrorReply::SYNTAX),
+                    Err(error) => Reply::Error(error),
+                };
+                note(server, reactor, &self.mark, session, entry, args, &reply);
+                reply
+            }
+            // Admission into scripts refuses these.
+            Handler::Container | Handler::Host(_) => Reply::Error(ErrorReply::SYNTAX),
+        }
     }
 
     fn call_blocking(
@@ -322,7 +391,7 @@ impl<'s> Executor<'s> {
         };
         self.end_of_write(session);
         session.reply(&reply);
-        note(self.server, self.reactor, &mut self.mark, session, entry, args, &reply);
+        note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
         Execution::Done
     }
 
@@ -368,7 +437,7 @@ impl<'s> Executor<'s> {
             Err(error) => Reply::Error(error),
         };
         session.reply(&reply);
-        note(self.server, self.reactor, &mut self.mark, session, entry, args, &reply);
+        note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
         Execution::Done
     }
 
@@ -383,6 +452,17 @@ impl<'s> Executor<'s> {
     pub fn end_unit(&mut self, session: &Session) {
         self.depth -= 1;
         self.end_of_write(session);
+    }
+
+    /// The script that runs here goes on on a snapshot, and the guard is let go.
+    pub fn go_on_snapshot(&mut self) {
+        self.snapshot = Some(self.core().keyspace.snapshot());
+        self.held = Held::Nothing;
+    }
+
+    /// Counts a finished call.
+    pub fn note(&self, session: &mut Session, entry: &'static Entry, args: &Args<'_>, reply: &Reply<'_>) {
+        note(self.server, self.reactor, &self.mark, session, entry, args, reply);
     }
 
     pub fn in_unit(&self) -> bool {
@@ -451,22 +531,21 @@ fn queue(session: &mut Session, entry: &'static Entry, args: &Args<'_>) {
 fn note(
     server: &Arc<Server>,
     reactor: &Reactor,
-    mark: &mut Instant,
+    mark: &Cell<Instant>,
     session: &mut Session,
     entry: &'static Entry,
     args: &Args<'_>,
     reply: &Reply<'_>,
 ) {
     let now = Instant::now();
-    let elapsed = now.duration_since(*mark);
-    *mark = now;
+    let elapsed = now.duration_since(mark.replace(now));
     commandstats::record(server, reactor, session, entry, args, elapsed, reply);
 }
 
 impl Executor<'_> {
     /// The time of the next command begins now.
     pub fn set_mark(&mut self) {
-        self.mark = Instant::now();
+        self.mark.set(Instant::now());
     }
 
     /// May the entry run on a snapshot, without the guard?

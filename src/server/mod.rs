@@ -15,6 +15,7 @@ pub mod connection;
 pub mod core;
 mod cron;
 pub mod execute;
+mod health;
 pub mod pubsub;
 pub mod reactor;
 pub mod replicas;
@@ -46,6 +47,7 @@ use self::table::{Entry, Table};
 use crate::base::clock::{Clock, SystemClock};
 use crate::keyspace::{AccessPolicy, Counters, EventClasses, LazyFree, Settings};
 use crate::protocol::ErrorReply;
+use crate::scripting::ScriptCache;
 use crate::types::Limits;
 
 /// The server, shared by all its threads.
@@ -61,6 +63,8 @@ pub struct Server {
     pub conditions: Conditions,
     pub stats: Stats,
     pub slow_log: SlowLog,
+    /// The bodies of EVAL scripts. Functions are part of the dataset and stand in [`core::Core`].
+    pub scripts: ScriptCache,
     pub scripts_running: ScriptsRunning,
     /// One set per reactor.
     pub reactor_counters: Vec<Arc<Counters>>,
@@ -75,6 +79,8 @@ pub struct Server {
     pub cron_loops: AtomicU64,
     /// DEBUG SET-ACTIVE-EXPIRE 0.
     pub active_expire_is_off: AtomicBool,
+    /// DEBUG SET-DISABLE-DENY-SCRIPTS 1: scripts may call what is not for scripts.
+    pub deny_scripts_is_off: AtomicBool,
 }
 
 impl Server {

@@ -14,6 +14,7 @@ use super::client::Client;
 use super::commandstats::CommandStats;
 use super::connection::{Connection, Socket};
 use crate::keyspace::Counters;
+use crate::scripting::Engine;
 
 /// Bytes read at once.
 pub const READ_BUFFER: usize = 64 * 1024;
@@ -22,14 +23,18 @@ pub const READ_BUFFER: usize = 64 * 1024;
 pub struct Reactor {
     pub counters: Arc<Counters>,
     pub stats: Arc<CommandStats>,
+    pub engine: RefCell<Engine>,
     buffer: RefCell<Box<[u8]>>,
 }
 
 impl Reactor {
     pub fn new(server: &Server, index: usize) -> Rc<Self> {
+        let mut engine = Engine::new();
+        engine.set_script_max_memory(server.config().script_max_memory as usize);
         Rc::new(Reactor {
             counters: server.reactor_counters[index].clone(),
             stats: server.reactor_stats[index].clone(),
+            engine: RefCell::new(engine),
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
         })
     }

@@ -55,6 +55,8 @@ pub struct Session {
     pub client: Arc<Client>,
     pub origin: Origin,
     pub database: usize,
+    /// What replies are shaped for. A script's commands have their own.
+    pub protocol: Protocol,
     pub authenticated: bool,
     /// Name of the ACL user.
     pub user: Arc<str>,
@@ -84,6 +86,7 @@ impl Session {
             client,
             origin,
             database: 0,
+            protocol: Protocol::Resp2,
             authenticated: false,
             user: "default".into(),
             transaction: None,
@@ -103,7 +106,13 @@ impl Session {
     }
 
     pub fn protocol(&self) -> Protocol {
-        self.client.protocol()
+        self.protocol
+    }
+
+    /// The client chose a protocol: pushes of others follow it too.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.client.set_protocol(protocol);
     }
 
     pub fn select(&mut self, database: usize) {

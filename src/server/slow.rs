@@ -25,6 +25,7 @@ pub async fn run(
     args: &Args<'_>,
 ) {
     let mut executor = Executor::new(server, reactor);
+    executor.set_mark();
     match entry.handler {
         Handler::Host(HostHandler::Exec) => execute_transaction(&mut executor, session, entry, args).await,
         Handler::Host(HostHandler::Script(function)) => {

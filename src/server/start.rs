@@ -49,6 +49,7 @@ impl Server {
         let core = Core {
             keyspace: Keyspace::new(config.databases as usize, super::keyspace_settings(&config)),
             writes: Default::default(),
+            functions: Default::default(),
             blocked: Default::default(),
         };
         let slow_log = super::slow_log::SlowLog::default();
@@ -63,6 +64,7 @@ impl Server {
             conditions: Default::default(),
             stats: Default::default(),
             slow_log,
+            scripts: Default::default(),
             scripts_running: Default::default(),
             reactor_counters: (0..reactors).map(|_| Arc::default()).collect(),
             reactor_stats: (0..reactors).map(|_| Arc::new(CommandStats::new(table.len()))).collect(),
@@ -71,6 +73,7 @@ impl Server {
             run_id,
             cron_loops: AtomicU64::new(0),
             active_expire_is_off: AtomicBool::new(false),
+            deny_scripts_is_off: AtomicBool::new(false),
             config: SharedConfig::new(config),
         }))
     }
@@ -300,4 +303,17 @@ fn bind_tcp(address: &str, port: u16, backlog: u32) -> io::Result<TcpListener> {
     socket.bind(&SocketAddr::new(ip, port).into())?;
     socket.listen(backlog as i32)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Runs the server that the command line asks for, to its end.
+pub fn serve(config: Config, _arguments: super::command_line::Arguments) -> std::process::ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stdout).init();
+    tracing::info!("PID: {}", std::process::id());
+    match Server::new(config).and_then(Server::run) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
 }

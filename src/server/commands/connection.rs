@@ -188,7 +188,7 @@ fn hello(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
         call.session.client.labels.lock().name = name;
     }
     if args.len() > 1 {
-        call.session.client.set_protocol(protocol);
+        call.session.set_protocol(protocol);
     }
     Ok(description(call.server(), call.session).into())
 }
@@ -234,7 +234,7 @@ fn reset(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     super::transactions::discard(call.executor, session);
     super::pubsub::leave(call.executor.server, session);
     session.select(0);
-    session.client.set_protocol(Protocol::Resp2);
+    session.set_protocol(Protocol::Resp2);
     session.reply_mode = ReplyMode::On;
     session.readonly = false;
     session.redirect = false;

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod connection;
 pub mod pubsub;
+pub mod scripting;
 pub mod transactions;
 
 use super::call::Call;
@@ -11,7 +12,7 @@ use crate::protocol::{ErrorReply, Reply};
 
 /// All families; a new file is added here.
 pub const FAMILIES: &[&[HostCommand]] =
-    &[connection::COMMANDS, client::COMMANDS, pubsub::COMMANDS, transactions::COMMANDS];
+    &[connection::COMMANDS, client::COMMANDS, pubsub::COMMANDS, scripting::COMMANDS, transactions::COMMANDS];
 
 /// The HELP of a container: a first line that names it, then `lines`, then HELP itself.
 pub fn help(call: &Call<'_, '_>, lines: &[&'static str]) -> Reply<'static> {

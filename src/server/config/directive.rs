@@ -7,6 +7,7 @@ use super::Config;
 use super::special::Special;
 use super::tokens::quote;
 use super::values::Text;
+use crate::base::number::parse_i64;
 
 /// Where a value comes from. Only a few directives care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,27 +293,17 @@ fn parse_number(text: &[u8], format: NumberFormat, takes_negative: bool) -> Resu
         // A negative number stands for something special; where it may not, the range refuses it.
         NumberFormat::Memory => parse_memory(text)
             .map(i128::from)
-            .or_else(|| parse_decimal(text).map(i128::from).filter(|_| takes_negative))
+            .or_else(|| parse_i64(text).map(i128::from).filter(|_| takes_negative))
             .ok_or_else(|| "argument must be a memory value".into()),
         NumberFormat::Octal => std::str::from_utf8(text)
             .ok()
             .and_then(|digits| i64::from_str_radix(digits, 8).ok())
             .map(i128::from)
             .ok_or_else(|| "argument couldn't be parsed as an octal number".into()),
-        NumberFormat::Decimal => parse_decimal(text)
+        NumberFormat::Decimal => parse_i64(text)
             .map(i128::from)
             .ok_or_else(|| "argument couldn't be parsed into an integer".into()),
     }
-}
-
-/// A decimal integer in its only form: no sign `+`, no leading zeros, no blanks, within 64 bits.
-pub fn parse_decimal(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let canonical = matches!(digits.first(), Some(b'1'..=b'9')) || text == b"0";
-    if !canonical || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// A number of bytes: digits and an optional unit (`k` 1000, `kb` 1024, and so on up to `gb`), in any

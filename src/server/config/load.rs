@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::base::glob::{self, Case};
+
 use super::directive::{Flags, Origin};
 use super::find;
 use super::special::system_reason;
@@ -277,7 +279,7 @@ fn files_matching(path: &Path) -> Vec<PathBuf> {
             let mut names: Vec<_> = entries
                 .map(|entry| entry.file_name())
                 .filter(|name| pattern.starts_with(b".") || !name.as_bytes().starts_with(b"."))
-                .filter(|name| super::matches(pattern, name.as_bytes(), false))
+                .filter(|name| glob::matches(pattern, name.as_bytes(), Case::Sensitive))
                 .collect();
             names.sort();
             found.extend(names.iter().map(|name| parent.join(name)));

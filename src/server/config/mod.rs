@@ -17,6 +17,7 @@ mod table;
 mod tokens;
 mod values;
 
+use crate::base::glob::{self, Case};
 use crate::protocol::ErrorReply;
 
 pub use directive::{Directive, Effect, Flags, Kind, NumberFormat};
@@ -74,7 +75,7 @@ impl Config {
             }
             for directive in DIRECTIVES.iter().filter(|directive| !directive.flags.contains(Flags::HIDDEN)) {
                 for name in std::iter::once(directive.name).chain(directive.alias) {
-                    if matches(pattern, name.as_bytes(), true) {
+                    if glob::matches(pattern, name.as_bytes(), Case::Insensitive) {
                         add(&mut found, name.as_bytes(), || directive.get(self));
                     }
                 }
@@ -153,24 +154,4 @@ fn add(found: &mut Vec<(Vec<u8>, Vec<u8>)>, name: &[u8], value: impl FnOnce() ->
     if found.iter().all(|(other, _)| other != name) {
         found.push((name.to_vec(), value()));
     }
-}
-
-/// Whether a text matches a pattern of `*`, `?` and `[…]`.
-fn matches(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
-    let (pattern, text) = match ignore_case {
-        true => (pattern.to_ascii_lowercase(), text.to_ascii_lowercase()),
-        false => (pattern.to_vec(), text.to_vec()),
-    };
-    fn go(pattern: &[u8], text: &[u8]) -> bool {
-        match (pattern, text) {
-            ([], []) => true,
-            ([b'*', rest @ ..], _) => {
-                go(rest, text) || (!text.is_empty() && go(pattern, text.get(1..).unwrap_or_default()))
-            }
-            ([b'?', rest @ ..], [_, tail @ ..]) => go(rest, tail),
-            ([byte, rest @ ..], [other, tail @ ..]) if byte == other => go(rest, tail),
-            _ => false,
-        }
-    }
-    go(&pattern, &text)
 }

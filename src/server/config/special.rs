@@ -6,7 +6,9 @@
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use super::directive::{Line, Origin, Rewrite, format_memory, one_of, parse_decimal, parse_memory};
+use crate::base::number::parse_i64;
+
+use super::directive::{Line, Origin, Rewrite, format_memory, one_of, parse_memory};
 use super::tokens::quote;
 use super::values::{
     BindAddresses, ClientsMemoryLimit, Directory, KeyspaceEvents, OomScoreAdjValues, OutputBufferLimit,
@@ -93,7 +95,7 @@ impl Special for ClientsMemoryLimit {
             *self = ClientsMemoryLimit::Bytes(bytes);
             return Ok(());
         }
-        let percent = argument.strip_suffix(b"%").and_then(parse_decimal).filter(|percent| *percent >= 0);
+        let percent = argument.strip_suffix(b"%").and_then(parse_i64).filter(|percent| *percent >= 0);
         *self = match percent {
             Some(0) => ClientsMemoryLimit::Bytes(0),
             Some(percent @ 1..=100) => ClientsMemoryLimit::Percent(percent as u8),
