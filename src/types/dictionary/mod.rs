@@ -342,7 +342,9 @@ impl<T: Item> Dictionary<T> {
                 depth < MAX_DEPTH,
                 "a dictionary cannot hold more items, or the hashes given are not hashes"
             );
-            self.directory = self.directory.iter().flat_map(|&index| [index, index]).collect();
+            let mut doubled = Vec::with_capacity(2 * self.directory.len());
+            doubled.extend(self.directory.iter().flat_map(|&index| [index, index]));
+            self.directory = doubled;
             self.depth += 1;
             self.deepest = 0;
         }
