@@ -127,7 +127,7 @@ impl Hash {
 
     /// Visits the fields of one step of a scan and returns the cursor for the next, 0 at the end. Every field
     /// that stays in the hash from the first step to the last is visited at least once.
-    pub fn scan(&self, cursor: u64, visit: impl FnMut(Field<'_>)) -> u64 {
+    pub fn scan(&self, cursor: u64, count: usize, visit: impl FnMut(Field<'_>)) -> u64 {
         unimplemented!()
     }
 

@@ -183,7 +183,7 @@ impl SortedSet {
 
     /// Visits the members of one step of a scan and returns the cursor for the next, 0 at the end. Every
     /// member that stays in the set from the first step to the last is visited at least once.
-    pub fn scan(&self, cursor: u64, visit: impl FnMut(Element<'_>, f64)) -> u64 {
+    pub fn scan(&self, cursor: u64, count: usize, visit: impl FnMut(Element<'_>, f64)) -> u64 {
         unimplemented!()
     }
 

@@ -76,7 +76,9 @@ impl<H: Copy> Thin<H> {
         // SAFETY: the layout is not empty (the prefix is part of it), and the writes stay inside of it: the
         // prefix at offset 0, the head right behind it, both aligned.
         unsafe {
-            let Some(prefix) = NonNull::new(alloc(layout).cast::<Prefix>()) else { handle_alloc_error(layout) };
+            let Some(prefix) = NonNull::new(alloc(layout).cast::<Prefix>()) else {
+                handle_alloc_error(layout)
+            };
             prefix.write(Prefix { references: AtomicU16::new(1), tag, len: stored_len });
             prefix.byte_add(size_of::<Prefix>()).cast::<H>().write(head);
             Thin { prefix, head: PhantomData }
@@ -299,7 +301,10 @@ impl<T> Form<T> {
         let raw = Arc::into_raw(arc).cast::<Prefix>().cast_mut();
         // SAFETY: a pointer into an allocation is not null, nor is it with its lowest bit set; that bit is
         // free because `T` is aligned to at least 2.
-        Form { pointer: unsafe { NonNull::new_unchecked(raw.map_addr(|address| address | 1)) }, owned: PhantomData }
+        Form {
+            pointer: unsafe { NonNull::new_unchecked(raw.map_addr(|address| address | 1)) },
+            owned: PhantomData,
+        }
     }
 
     /// The pointer that `Arc::into_raw` gave, if the form is large.
@@ -387,9 +392,19 @@ mod tests {
 
     #[test]
     fn sizes_are_those_of_jemalloc() {
-        for (size, class) in
-            [(1, 16), (16, 16), (17, 32), (128, 128), (129, 160), (160, 160), (161, 192), (256, 256), (257, 320), (8192, 8192), (8193, 10240)]
-        {
+        for (size, class) in [
+            (1, 16),
+            (16, 16),
+            (17, 32),
+            (128, 128),
+            (129, 160),
+            (160, 160),
+            (161, 192),
+            (256, 256),
+            (257, 320),
+            (8192, 8192),
+            (8193, 10240),
+        ] {
             assert_eq!(size_class(size), class, "{size}");
         }
     }
