@@ -630,6 +630,12 @@ impl<'a, T: Entry> Cursor<'a, T> {
     }
 }
 
+impl<T: Entry> Default for Tree<T> {
+    fn default() -> Self {
+        Tree::new()
+    }
+}
+
 impl<T: Entry> std::fmt::Debug for Tree<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tree(weight {})", self.weight)
