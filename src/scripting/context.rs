@@ -78,6 +78,8 @@ pub(super) struct Context {
     /// Null while no code runs on the fiber.
     pub(super) suspender: *const Suspender,
     pub(super) on_fiber: bool,
+    /// The Lua thread that was running when the script was last suspended.
+    pub(super) suspended_in: *mut lua_State,
     pub(super) slice: Duration,
     /// Set at the first look at the clock in a slice, so that a short script never looks.
     pub(super) slice_started: Option<Instant>,
@@ -118,6 +120,7 @@ impl Context {
             limit_hit: false,
             suspender: ptr::null(),
             on_fiber: false,
+            suspended_in: ptr::null_mut(),
             slice: Duration::MAX,
             slice_started: None,
             stack_floor: 0,
@@ -207,6 +210,7 @@ pub(super) unsafe extern "C-unwind" fn on_tick(lua: *mut lua_State) {
             None => (*context).slice_started = Some(now),
             Some(started) => {
                 if now.duration_since(started) >= (*context).slice {
+                    (*context).suspended_in = lua;
                     suspend(context, Event::SliceEnded);
                 }
             }
