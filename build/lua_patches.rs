@@ -205,7 +205,11 @@ const LONG_STRING_LOOPS: Patch = Patch {
         edit(
             "lbaselib.c",
             "    n = strtoul(s1, &s2, base);\n",
-            "    lua_workdone(L, 1 + lua_strlen(L, 1) / 16);\n    n = strtoul(s1, &s2, base);\n",
+            "    if (lua_strlen(L, 1) > 4096) {\n\
+             \x20     lua_pushnil(L);\n\
+             \x20     return 1;\n\
+             \x20   }\n\
+             \x20   n = strtoul(s1, &s2, base);\n",
         ),
         edit(
             "lvm.c",
@@ -240,6 +244,21 @@ const LONG_PATTERN_LOOPS: Patch = Patch {
              static int check_capture (MatchState *ms, int l) {",
         ),
         edits(3, "lstrlib.c", "  ms.L = L;\n", "  ms.L = L; ms.credit = lua_workcredit(L); ms.depth = 0;\n"),
+        edit(
+            "lstrlib.c",
+            "          previous = (s == ms->src_init) ? '\\0' : *(s-1);\n",
+            "          spend(ms, 1 + (ep - p) / 4);\n          previous = (s == ms->src_init) ? '\\0' : *(s-1);\n",
+        ),
+        edit(
+            "lstrlib.c",
+            "      s++;  /* try with one more repetition */\n",
+            "      { spend(ms, 1 + (ep - p) / 8); s++; }  /* try with one more repetition */\n",
+        ),
+        edit(
+            "lstrlib.c",
+            "  if (init < 0) init = 0;\n  else if ((size_t)(init) > l1)",
+            "  lua_workdone(L, 1 + l1 / 64 + l2 / 16);\n  if (init < 0) init = 0;\n  else if ((size_t)(init) > l1)",
+        ),
         edit(
             "lstrlib.c",
             "    while (++s < ms->src_end) {\n",
@@ -533,13 +552,14 @@ const LONG_BRACKET_LEVEL: Patch = Patch {
     )],
 };
 
-/// A finalizer runs when the collector wants, outside of any script. Nothing here needs one.
+/// A finalizer runs when the collector wants, outside of any script. Our own libraries have one, on a block of
+/// theirs; what scripts can make (`newproxy`) is empty, and gets none.
 const NO_FINALIZERS: Patch = Patch {
     name: "no finalizers",
     edits: &[edit(
         "lgc.c",
         "    else if (fasttm(L, gco2u(curr)->metatable, TM_GC) == NULL) {\n",
-        "    else if (1) {\n",
+        "    else if (gco2u(curr)->len == 0 || fasttm(L, gco2u(curr)->metatable, TM_GC) == NULL) {\n",
     )],
 };
 

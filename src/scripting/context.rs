@@ -100,7 +100,7 @@ pub(super) struct Context {
 
     // Buffers for the fiber.
     pub(super) arguments: Vec<&'static [u8]>,
-    pub(super) number_texts: Vec<[u8; 32]>,
+    pub(super) number_text: Vec<u8>,
     pub(super) text: Vec<u8>,
     pub(super) command_reply: Reply<'static>,
     pub(super) open_replies: Vec<OpenReply>,
@@ -133,7 +133,7 @@ impl Context {
             random: Random::default(),
             loading: None,
             arguments: Vec::new(),
-            number_texts: Vec::new(),
+            number_text: Vec::new(),
             text: Vec::new(),
             command_reply: Reply::None,
             open_replies: Vec::new(),
