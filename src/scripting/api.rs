@@ -111,9 +111,7 @@ unsafe fn ask<R>(
             Ok(answer) => answer,
             Err(panic) => {
                 (*context).panic = Some(panic);
-                loop {
-                    context::suspend(context, Event::HostPanicked);
-                }
+                context::suspend_for_good(context, Event::HostPanicked)
             }
         }
     }
@@ -504,7 +502,6 @@ pub(super) unsafe extern "C-unwind" fn error_handler(lua: *mut lua_State) -> c_i
     // SAFETY: called by Lua with the error as the first argument.
     unsafe {
         lua_settop(lua, 1);
-        let context = context::of(lua);
         if lua_type(lua, 1) != LUA_TTABLE {
             push_error_text(lua);
             lua_replace(lua, 1);
@@ -524,7 +521,6 @@ pub(super) unsafe extern "C-unwind" fn error_handler(lua: *mut lua_State) -> c_i
             lua_setfield(lua, 1, c"line".as_ptr());
             break;
         }
-        let _ = context;
         1
     }
 }

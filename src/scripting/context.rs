@@ -176,6 +176,17 @@ pub(super) unsafe fn suspend(context: *mut Context, event: Event) {
     unsafe { (*(*context).suspender).suspend(event) };
 }
 
+/// Leaves the fiber's stack for ever.
+///
+/// # Safety
+/// As for [`suspend`].
+pub(super) unsafe fn suspend_for_good(context: *mut Context, event: Event) -> ! {
+    loop {
+        // SAFETY: passed on to the caller.
+        unsafe { suspend(context, event) };
+    }
+}
+
 /// Lua's count hook: every so many instructions, or sooner when C code has used up its credit.
 pub(super) unsafe extern "C-unwind" fn on_count(lua: *mut lua_State, _activation: *mut lua_Debug) {
     // SAFETY: called by Lua with a live state, between two instructions.
@@ -202,8 +213,8 @@ pub(super) unsafe extern "C-unwind" fn on_tick(lua: *mut lua_State) {
         if !(*context).on_fiber {
             return;
         }
-        while (*context).limit_hit {
-            suspend(context, Event::MemoryExceeded);
+        if (*context).limit_hit {
+            suspend_for_good(context, Event::MemoryExceeded);
         }
         let now = Instant::now();
         match (*context).slice_started {
