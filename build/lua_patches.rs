@@ -177,6 +177,40 @@ const LONG_STRING_LOOPS: Patch = Patch {
             "      luai_charge(L, tl > 1000000 ? 62500 : (int)(tl / 16));\n\
              \x20     buffer = luaZ_openspace(L, &G(L)->buff, tl);\n",
         ),
+        // Making a string: the copy, and the comparison with all that have the same hash.
+        edit(
+            "lstring.c",
+            "  size_t l1;\n  for (l1=l; l1>=step; l1-=step)",
+            "  size_t l1;\n  size_t units = l >> 6;\n  for (l1=l; l1>=step; l1-=step)",
+        ),
+        edit(
+            "lstring.c",
+            "    if (ts->tsv.len == l && (memcmp(str, getstr(ts), l) == 0)) {\n",
+            "    units += (ts->tsv.len == l) ? 1 + (l >> 6) : 1;\n\
+             \x20   if (ts->tsv.len == l && (memcmp(str, getstr(ts), l) == 0)) {\n\
+             \x20     if (units > 16) luai_charge(L, units > LUA_WORK_CREDIT ? LUA_WORK_CREDIT : (int)units);\n",
+        ),
+        edit(
+            "lstring.c",
+            "  return newlstr(L, str, l, h);  /* not found */\n",
+            "  if (units > 16) luai_charge(L, units > LUA_WORK_CREDIT ? LUA_WORK_CREDIT : (int)units);\n\
+             \x20 return newlstr(L, str, l, h);  /* not found */\n",
+        ),
+        // Reading a number: no numeral is as long as what could hold up the reader.
+        edit(
+            "lvm.c",
+            "  if (ttisstring(obj) && luaO_str2d(svalue(obj), &num)) {\n",
+            "  if (ttisstring(obj) && tsvalue(obj)->len <= 4096 && luaO_str2d(svalue(obj), &num)) {\n",
+        ),
+        edit(
+            "lbaselib.c",
+            "    n = strtoul(s1, &s2, base);\n",
+            "    if (lua_strlen(L, 1) > 4096) {\n\
+             \x20     lua_pushnil(L);\n\
+             \x20     return 1;\n\
+             \x20   }\n\
+             \x20   n = strtoul(s1, &s2, base);\n",
+        ),
         edit(
             "lvm.c",
             "    return l_strcmp(rawtsvalue(l), rawtsvalue(r)) < 0;",
@@ -212,6 +246,21 @@ const LONG_PATTERN_LOOPS: Patch = Patch {
         edits(3, "lstrlib.c", "  ms.L = L;\n", "  ms.L = L; ms.credit = lua_workcredit(L); ms.depth = 0;\n"),
         edit(
             "lstrlib.c",
+            "          previous = (s == ms->src_init) ? '\\0' : *(s-1);\n",
+            "          spend(ms, 1 + (ep - p) / 4);\n          previous = (s == ms->src_init) ? '\\0' : *(s-1);\n",
+        ),
+        edit(
+            "lstrlib.c",
+            "      s++;  /* try with one more repetition */\n",
+            "      { spend(ms, 1 + (ep - p) / 8); s++; }  /* try with one more repetition */\n",
+        ),
+        edit(
+            "lstrlib.c",
+            "  if (init < 0) init = 0;\n  else if ((size_t)(init) > l1)",
+            "  lua_workdone(L, 1 + l1 / 64 + l2 / 16);\n  if (init < 0) init = 0;\n  else if ((size_t)(init) > l1)",
+        ),
+        edit(
+            "lstrlib.c",
             "    while (++s < ms->src_end) {\n",
             "    while (++s < ms->src_end) {\n      spend(ms, 1);\n",
         ),
@@ -223,7 +272,7 @@ const LONG_PATTERN_LOOPS: Patch = Patch {
         edit(
             "lstrlib.c",
             "  len = ms->capture[l].len;\n",
-            "  len = ms->capture[l].len;\n  spend(ms, len > 65536 ? 1024 : len / 64);\n",
+            "  len = ms->capture[l].len;\n  spend(ms, len > 262144 ? 4096 : len / 64);\n",
         ),
         edit(
             "lstrlib.c",
@@ -239,7 +288,7 @@ const LONG_PATTERN_LOOPS: Patch = Patch {
         edit(
             "lstrlib.c",
             "      init++;   /* 1st char is already checked */\n",
-            "      init++;   /* 1st char is already checked */\n      lua_work(L, l2 > 65536 ? 1024 : 1 + (int)(l2 / 64));\n",
+            "      init++;   /* 1st char is already checked */\n      lua_work(L, l2 > 262144 ? 4096 : 1 + (int)(l2 / 64));\n",
         ),
     ],
 };
@@ -299,6 +348,11 @@ const LONG_TABLE_LOOPS: Patch = Patch {
             "ltablib.c",
             "    lua_pop(L, 1);  /* remove value */\n",
             "    lua_work(L, 1);\n    lua_pop(L, 1);  /* remove value */\n",
+        ),
+        edit(
+            "lbaselib.c",
+            "  lua_rawgeti(L, 1, i);  /* push arg[i] (avoiding overflow problems) */\n",
+            "  lua_workdone(L, (size_t)(e - i));\n  lua_rawgeti(L, 1, i);  /* push arg[i] (avoiding overflow problems) */\n",
         ),
         // A table of which all was removed is walked to its end by every `next`.
         edit(
@@ -498,13 +552,14 @@ const LONG_BRACKET_LEVEL: Patch = Patch {
     )],
 };
 
-/// A finalizer runs when the collector wants, outside of any script. Nothing here needs one.
+/// A finalizer runs when the collector wants, outside of any script. Our own libraries have one, on a block of
+/// theirs; what scripts can make (`newproxy`) is empty, and gets none.
 const NO_FINALIZERS: Patch = Patch {
     name: "no finalizers",
     edits: &[edit(
         "lgc.c",
         "    else if (fasttm(L, gco2u(curr)->metatable, TM_GC) == NULL) {\n",
-        "    else if (1) {\n",
+        "    else if (gco2u(curr)->len == 0 || fasttm(L, gco2u(curr)->metatable, TM_GC) == NULL) {\n",
     )],
 };
 

@@ -13,7 +13,9 @@ use mlua_sys::lua51::*;
 use sha1::{Digest, Sha1};
 
 use super::context::{self, Context};
-use super::convert::{NumberText, c_text, error_text, push_bytes, push_error, push_reply, string_at};
+use super::convert::{
+    NUMBER_TEXT_BYTES, append_number, c_text, error_text, push_bytes, push_error, push_reply, string_at,
+};
 use super::fiber::Event;
 use super::flags::{ScriptFlags, valid_name};
 use super::functions::LoadedFunction;
@@ -109,9 +111,7 @@ unsafe fn ask<R>(
             Ok(answer) => answer,
             Err(panic) => {
                 (*context).panic = Some(panic);
-                loop {
-                    context::suspend(context, Event::HostPanicked);
-                }
+                context::suspend_for_good(context, Event::HostPanicked)
             }
         }
     }
@@ -119,16 +119,16 @@ unsafe fn ask<R>(
 
 /// Fills `context.arguments` from the stack.
 unsafe fn collect_arguments(lua: *mut lua_State, context: *mut Context) -> Result<(), &'static str> {
-    // SAFETY: the slices point into strings on the stack, or into `number_texts`, which does not grow meanwhile.
+    // SAFETY: the slices point into strings on the stack, or into `number_text`, which does not grow meanwhile.
     unsafe {
         let count = lua_gettop(lua);
         if count == 0 {
             return Err("Please specify at least one argument for this call");
         }
         let arguments = &mut (*context).arguments;
-        let number_texts = &mut (*context).number_texts;
+        let number_text = &mut (*context).number_text;
         arguments.clear();
-        number_texts.clear();
+        number_text.clear();
         for index in 1..=count {
             let argument: &'static [u8] = match lua_type(lua, index) {
                 LUA_TSTRING => {
@@ -138,13 +138,12 @@ unsafe fn collect_arguments(lua: *mut lua_State, context: *mut Context) -> Resul
                 }
                 LUA_TNUMBER => {
                     // No reallocation below: the texts that are already pointed at stay.
-                    if number_texts.is_empty() {
-                        number_texts.reserve(count as usize);
+                    if number_text.is_empty() {
+                        number_text.reserve(count as usize * NUMBER_TEXT_BYTES);
                     }
-                    let (bytes, len) = NumberText::of(lua_tonumber(lua, index)).into_parts();
-                    number_texts.push(bytes);
-                    let place = number_texts.as_ptr().add(number_texts.len() - 1);
-                    slice::from_raw_parts(place.cast(), len)
+                    let start = number_text.len();
+                    append_number(number_text, lua_tonumber(lua, index));
+                    slice::from_raw_parts(number_text.as_ptr().add(start), number_text.len() - start)
                 }
                 _ => return Err("Command arguments must be strings or integers"),
             };
@@ -503,7 +502,6 @@ pub(super) unsafe extern "C-unwind" fn error_handler(lua: *mut lua_State) -> c_i
     // SAFETY: called by Lua with the error as the first argument.
     unsafe {
         lua_settop(lua, 1);
-        let context = context::of(lua);
         if lua_type(lua, 1) != LUA_TTABLE {
             push_error_text(lua);
             lua_replace(lua, 1);
@@ -523,7 +521,6 @@ pub(super) unsafe extern "C-unwind" fn error_handler(lua: *mut lua_State) -> c_i
             lua_setfield(lua, 1, c"line".as_ptr());
             break;
         }
-        let _ = context;
         1
     }
 }

@@ -78,6 +78,8 @@ pub(super) struct Context {
     /// Null while no code runs on the fiber.
     pub(super) suspender: *const Suspender,
     pub(super) on_fiber: bool,
+    /// The Lua thread that was running when the script was last suspended.
+    pub(super) suspended_in: *mut lua_State,
     pub(super) slice: Duration,
     /// Set at the first look at the clock in a slice, so that a short script never looks.
     pub(super) slice_started: Option<Instant>,
@@ -98,7 +100,7 @@ pub(super) struct Context {
 
     // Buffers for the fiber.
     pub(super) arguments: Vec<&'static [u8]>,
-    pub(super) number_texts: Vec<[u8; 32]>,
+    pub(super) number_text: Vec<u8>,
     pub(super) text: Vec<u8>,
     pub(super) command_reply: Reply<'static>,
     pub(super) open_replies: Vec<OpenReply>,
@@ -118,6 +120,7 @@ impl Context {
             limit_hit: false,
             suspender: ptr::null(),
             on_fiber: false,
+            suspended_in: ptr::null_mut(),
             slice: Duration::MAX,
             slice_started: None,
             stack_floor: 0,
@@ -130,7 +133,7 @@ impl Context {
             random: Random::default(),
             loading: None,
             arguments: Vec::new(),
-            number_texts: Vec::new(),
+            number_text: Vec::new(),
             text: Vec::new(),
             command_reply: Reply::None,
             open_replies: Vec::new(),
@@ -173,6 +176,17 @@ pub(super) unsafe fn suspend(context: *mut Context, event: Event) {
     unsafe { (*(*context).suspender).suspend(event) };
 }
 
+/// Leaves the fiber's stack for ever.
+///
+/// # Safety
+/// As for [`suspend`].
+pub(super) unsafe fn suspend_for_good(context: *mut Context, event: Event) -> ! {
+    loop {
+        // SAFETY: passed on to the caller.
+        unsafe { suspend(context, event) };
+    }
+}
+
 /// Lua's count hook: every so many instructions, or sooner when C code has used up its credit.
 pub(super) unsafe extern "C-unwind" fn on_count(lua: *mut lua_State, _activation: *mut lua_Debug) {
     // SAFETY: called by Lua with a live state, between two instructions.
@@ -199,14 +213,15 @@ pub(super) unsafe extern "C-unwind" fn on_tick(lua: *mut lua_State) {
         if !(*context).on_fiber {
             return;
         }
-        while (*context).limit_hit {
-            suspend(context, Event::MemoryExceeded);
+        if (*context).limit_hit {
+            suspend_for_good(context, Event::MemoryExceeded);
         }
         let now = Instant::now();
         match (*context).slice_started {
             None => (*context).slice_started = Some(now),
             Some(started) => {
                 if now.duration_since(started) >= (*context).slice {
+                    (*context).suspended_in = lua;
                     suspend(context, Event::SliceEnded);
                 }
             }

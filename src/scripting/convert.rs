@@ -11,6 +11,7 @@ use mlua_sys::lua51::*;
 
 use super::context::Context;
 use super::ticks::work;
+use crate::base::number::{append_f64, append_i64};
 use crate::protocol::{ErrorReply, Reply};
 
 /// Registry references of the field names of special tables. They let the engine look at a script's result
@@ -179,7 +180,11 @@ pub(super) unsafe fn push_reply(lua: *mut lua_State, context: *mut Context, repl
                 lua_pushnumber(lua, *number);
                 lua_rawset(lua, -3);
             }
-            Reply::Double(number) => push_bytes(lua, NumberText::of(*number).as_bytes()),
+            Reply::Double(number) => {
+                (*context).text.clear();
+                append_f64(&mut (*context).text, *number);
+                push_bytes(lua, &(*context).text);
+            }
             Reply::BigNumber(digits) if resp3 => {
                 lua_createtable(lua, 0, 1);
                 set_string_field(lua, names.big_number, digits);
@@ -488,97 +493,19 @@ fn one_line(text: &[u8]) -> Vec<u8> {
     text.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }).collect()
 }
 
-/// A number as commands receive it: an integer in decimal, or the shortest text that reads back the same.
-pub(super) struct NumberText {
-    bytes: [u8; 32],
-    len: usize,
-}
+/// The most bytes that [`append_number`] writes.
+pub(super) const NUMBER_TEXT_BYTES: usize = 32;
 
-impl NumberText {
-    pub(super) fn of(number: f64) -> Self {
-        let mut text = NumberText { bytes: [0; 32], len: 0 };
-        // Beyond half of the range of integers the text is in scientific notation.
-        let half = (i64::MAX / 2) as f64;
-        if number >= -half && number <= half && number == number.trunc() {
-            text.push(itoa::Buffer::new().format(number as i64).as_bytes());
-        } else if number.is_nan() {
-            text.push(if number.is_sign_negative() { b"-nan" } else { b"nan" });
-        } else if number.is_infinite() {
-            text.push(if number < 0.0 { b"-inf" } else { b"inf" });
-        } else {
-            text.push_shortest(number);
-        }
-        text
-    }
-
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
-    /// The whole buffer and the length of the text in it.
-    pub(super) fn into_parts(self) -> ([u8; 32], usize) {
-        (self.bytes, self.len)
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            if let Some(free) = self.bytes.get_mut(self.len) {
-                *free = byte;
-                self.len += 1;
-            }
-        }
-    }
-
-    /// Shortest digits; plain up to seven zeros, else scientific with the sign of the exponent.
-    fn push_shortest(&mut self, number: f64) {
-        use std::io::Write;
-        let mut scientific = [0u8; 40];
-        let mut free = &mut scientific[..];
-        if write!(free, "{:e}", number.abs()).is_err() {
-            return;
-        }
-        let written = 40 - free.len();
-        let (mantissa, exponent) =
-            scientific[..written].split_at(memchr::memchr(b'e', &scientific).unwrap_or(written));
-        let exponent = std::str::from_utf8(exponent)
-            .ok()
-            .and_then(|text| text.get(1..)?.parse::<i32>().ok())
-            .unwrap_or(0);
-        let mut digits = [0u8; 20];
-        let mut count = 0;
-        for &digit in mantissa.iter().filter(|byte| byte.is_ascii_digit()).take(20) {
-            digits[count] = digit;
-            count += 1;
-        }
-        let digits = &digits[..count];
-        if number < 0.0 {
-            self.push(b"-");
-        }
-        // The power of ten of the last digit.
-        let last = exponent - (count as i32 - 1);
-        if last >= 0 && exponent.abs() < count as i32 + 7 {
-            self.push(digits);
-            (0..last).for_each(|_| self.push(b"0"));
-        } else if last < 0 && (last > -7 || exponent.abs() < 4) {
-            let before = count as i32 + last;
-            if before <= 0 {
-                self.push(b"0.");
-                (before..0).for_each(|_| self.push(b"0"));
-                self.push(digits);
-            } else {
-                self.push(&digits[..before as usize]);
-                self.push(b".");
-                self.push(&digits[before as usize..]);
-            }
-        } else {
-            self.push(&digits[..1]);
-            if count > 1 {
-                self.push(b".");
-                self.push(&digits[1..]);
-            }
-            self.push(if exponent < 0 { b"e-" } else { b"e+" });
-            self.push(itoa::Buffer::new().format(exponent.unsigned_abs()).as_bytes());
-        }
+/// Writes a number as commands receive it: an integer in decimal, or the shortest text that reads back the same.
+pub(super) fn append_number(text: &mut Vec<u8>, number: f64) {
+    // Beyond half of the range of integers the text is in scientific notation.
+    let half = (i64::MAX / 2) as f64;
+    if number >= -half && number <= half && number == number.trunc() {
+        append_i64(text, number as i64);
+    } else if number.is_nan() && number.is_sign_negative() {
+        text.extend_from_slice(b"-nan");
+    } else {
+        append_f64(text, number);
     }
 }
 
@@ -593,7 +520,7 @@ mod tests {
             (-0.0, "0"),
             (3.0, "3"),
             (-17.0, "-17"),
-            (3.14, "3.14"),
+            (2.75, "2.75"),
             (0.1, "0.1"),
             (1e17, "100000000000000000"),
             (1e19, "1e+19"),
@@ -611,7 +538,10 @@ mod tests {
             (f64::INFINITY, "inf"),
             (f64::NEG_INFINITY, "-inf"),
         ] {
-            assert_eq!(std::str::from_utf8(NumberText::of(number).as_bytes()), Ok(text));
+            let mut written = Vec::new();
+            append_number(&mut written, number);
+            assert_eq!(std::str::from_utf8(&written), Ok(text));
+            assert!(written.len() <= NUMBER_TEXT_BYTES);
         }
     }
 
@@ -620,8 +550,10 @@ mod tests {
         for _ in 0..10_000 {
             let number = f64::from_bits(fastrand::u64(..));
             if number.is_finite() {
-                let text = NumberText::of(number);
-                let text = std::str::from_utf8(text.as_bytes()).expect("ASCII");
+                let mut text = Vec::new();
+                append_number(&mut text, number);
+                assert!(text.len() <= NUMBER_TEXT_BYTES);
+                let text = std::str::from_utf8(&text).expect("ASCII");
                 assert_eq!(text.parse::<f64>(), Ok(number), "{text}");
             }
         }

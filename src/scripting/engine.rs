@@ -190,6 +190,14 @@ impl Engine {
         }
     }
 
+    /// Ends a suspended run, as [`Engine::abandon`], and says what its client is answered: `message` (a whole error,
+    /// code first), and the place at which the script was.
+    pub fn kill(&mut self, run: ScriptRun, message: &str) -> ErrorReply {
+        let text = run.interpreter.as_ref().map(|interpreter| interpreter.killed_error(message));
+        self.abandon(run);
+        ErrorReply::from_text(text.unwrap_or_else(|| message.as_bytes().to_vec()))
+    }
+
     /// Checks that a script compiles, and keeps the compiled form. The error is the reply of SCRIPT LOAD and EVAL.
     pub fn compile(&mut self, script: &Arc<Script>) -> Result<(), ErrorReply> {
         let mut interpreter = self.interpreter(Kind::Scripts, Some(script))?;

@@ -4,6 +4,7 @@
 //! whose script was left in the middle is never used again: it is closed.
 
 use std::alloc::{self, Layout};
+use std::ffi::CStr;
 use std::io;
 use std::os::raw::{c_int, c_void};
 use std::ptr::{self, NonNull};
@@ -239,6 +240,33 @@ impl Interpreter {
         event
     }
 
+    /// The error that ends a suspended run at the wish of its caller, which says so in `message`; with the place at
+    /// which the script was left.
+    pub(super) fn killed_error(&self, message: &str) -> Vec<u8> {
+        let context = self.context();
+        let mut text = message.as_bytes().to_vec();
+        // SAFETY: the state is suspended, and is only looked at.
+        unsafe {
+            let mut activation: lua_Debug = std::mem::zeroed();
+            let mut level = 0;
+            while !context.suspended_in.is_null()
+                && lua_getstack(context.suspended_in, level, &mut activation) != 0
+            {
+                level += 1;
+                lua_getinfo(context.suspended_in, c"Sl".as_ptr(), &mut activation);
+                if activation.currentline >= 0 {
+                    text.extend_from_slice(b" script: ");
+                    text.extend_from_slice(&context.name);
+                    text.extend_from_slice(b", on ");
+                    text.extend_from_slice(CStr::from_ptr(activation.source).to_bytes());
+                    text.extend_from_slice(format!(":{}.", activation.currentline).as_bytes());
+                    break;
+                }
+            }
+        }
+        text
+    }
+
     /// What the host panicked with.
     pub(super) fn take_panic(&mut self) -> Option<Box<dyn std::any::Any + Send>> {
         self.context_mut().panic.take()
@@ -259,6 +287,9 @@ impl Interpreter {
         let uses = self.uses;
         let context = self.context_mut();
         let lua = context.lua;
+        // What it borrows from the host is gone.
+        context.command_reply = Reply::None;
+        context.arguments.clear();
         match std::mem::replace(&mut context.job, Job::None) {
             Job::Script { script, reference: Some(reference) }
             | Job::Compile { script, reference: Some(reference) } => {

@@ -29,5 +29,4 @@ pub use functions::{ENGINE_NAME, Function, FunctionHandle, Library, Registry};
 pub use host::{EffectTargets, LogLevel, ScriptHost};
 pub use scripts::{Origin, Script, ScriptCache, ScriptDigest};
 
-#[allow(unused_imports, reason = "for the libraries")]
-pub(in crate::scripting) use ticks::{tick, work};
+use ticks::work;

@@ -64,8 +64,8 @@ unsafe impl Body for Context {
 unsafe fn end_if_memory_exceeded(context: *mut Context) {
     // SAFETY: on the fiber.
     unsafe {
-        while (*context).limit_hit {
-            context::suspend(context, Event::MemoryExceeded);
+        if (*context).limit_hit {
+            context::suspend_for_good(context, Event::MemoryExceeded);
         }
     }
 }
@@ -137,10 +137,8 @@ unsafe fn call(context: *mut Context, arguments: c_int) {
         let error_counted = is_counted(context);
         (*context).outcome = match take_reply(lua, context) {
             Some(reply) => Outcome::Reply { reply, error_counted },
-            None => loop {
-                // A result that is larger than the script may be counts as memory it used.
-                context::suspend(context, Event::MemoryExceeded);
-            },
+            // A result that is larger than the script may be counts as memory it used.
+            None => context::suspend_for_good(context, Event::MemoryExceeded),
         };
     }
 }

@@ -43,14 +43,3 @@ pub(super) unsafe fn renew_credit(lua: *mut lua_State) {
     // SAFETY: the pointer lies in the global state of `lua`, which is live.
     unsafe { *lua_workcredit(lua) = WORK_CREDIT };
 }
-
-/// What one turn of an ordinary loop costs: see [`work`].
-///
-/// # Safety
-/// As for [`work`].
-#[inline]
-#[allow(dead_code, reason = "for the libraries")]
-pub(in crate::scripting) unsafe fn tick(lua: *mut lua_State) {
-    // SAFETY: passed on to the caller.
-    unsafe { work(lua, 4) }
-}

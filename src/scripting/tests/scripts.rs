@@ -252,6 +252,24 @@ fn the_list_of_globals() {
 }
 
 #[test]
+fn libraries_are_there_and_forget_settings() {
+    check("return cjson.encode({1, 2, {a = 'b'}})", "\"[1,2,{\\\"a\\\":\\\"b\\\"}]\"");
+    check("return cmsgpack.unpack(cmsgpack.pack({1, 2}))", "[1 2]");
+    check("return bit.tohex(255)", "\"000000ff\"");
+    check("return struct.unpack('>I', struct.pack('>I', 7))", "7");
+    check("cjson.x = 1", "-ERR user_script:1: Attempt to modify a readonly table~1.");
+    let mut engine = Engine::new();
+    let mut host = FakeHost::default();
+    let mut encode = |body: &str| {
+        let run = start(&mut engine, body, &[], &[]);
+        show(&finish(&mut engine, run, &mut host).reply)
+    };
+    let body = "local before = cjson.encode(1.23456) cjson.encode_number_precision(3) return {before, cjson.encode(1.23456)}";
+    assert_eq!(encode(body), "[\"1.23456\" \"1.23\"]");
+    assert_eq!(encode(body), "[\"1.23456\" \"1.23\"]");
+}
+
+#[test]
 fn environments_do_not_outlive_the_script() {
     let mut engine = Engine::new();
     let mut host = FakeHost::default();
