@@ -10,6 +10,7 @@ pub mod packed;
 pub mod set;
 pub mod sorted_set;
 pub mod thin;
+pub mod tree;
 
 pub use element::{Element, OwnedElement};
 pub use hash::Hash;
