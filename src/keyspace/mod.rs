@@ -95,6 +95,11 @@ impl Keyspace {
         self.settings = Arc::new(settings);
     }
 
+    /// Puts an entry in while a dataset is being loaded that nobody else sees yet.
+    pub fn insert_loaded(&mut self, database: usize, entry: Entry) -> Option<Entry> {
+        self.databases[database].insert(entry)
+    }
+
     /// Keys of all databases.
     pub fn len(&self) -> usize {
         self.databases.iter().map(Database::len).sum()

