@@ -22,6 +22,9 @@ use super::values::{RenamedCommand, Text, UserLine};
 /// How deep files may include files.
 const MAX_INCLUDE_DEPTH: usize = 32;
 
+/// A smaller replication backlog is of no use.
+const MIN_BACKLOG_BYTES: u64 = 16 * 1024;
+
 /// Directives of older versions that mean nothing any more and take one argument.
 const OBSOLETE: &[&[u8]] = &[
     b"list-max-ziplist-entries",
@@ -123,13 +126,14 @@ impl Config {
                 .open(path)
                 .map_err(|error| whole(format!("Can't open the log file: {}", system_reason(&error))))?;
         }
-        self.clamp_hz();
+        self.take_hints();
         Ok(())
     }
 
-    /// Values out of range are hints, not errors.
-    pub(super) fn clamp_hz(&mut self) {
+    /// Some values out of a sensible range are hints, not errors.
+    pub(super) fn take_hints(&mut self) {
         self.hz = self.hz.clamp(1, 500);
+        self.repl_backlog_size = self.repl_backlog_size.max(MIN_BACKLOG_BYTES);
     }
 }
 

@@ -120,7 +120,7 @@ impl Config {
                 changes.push(Change { directive, effect });
             }
         }
-        new.clamp_hz();
+        new.take_hints();
         *self = new;
         Ok(changes)
     }

@@ -153,6 +153,8 @@ fn set_answers_effects_once() {
     assert_eq!(get(&config, "maxmemory-policy"), "allkeys-lru");
     assert_eq!(set(&mut config, &[("hz", "0")]), Ok(vec![Effect::Hz]));
     assert_eq!(config.hz, 1);
+    assert_eq!(set(&mut config, &[("repl-backlog-size", "1")]), Ok(vec![Effect::ReplicationBacklogSize]));
+    assert_eq!(config.repl_backlog_size, 16384);
 }
 
 #[test]
