@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::config::{Config, LineCheck, LoadError, Source, quote, split};
-use super::health;
+use super::{health, log};
 
 /// The version of Valkey whose behaviour this server has; clients and tools decide by it.
 pub const VALKEY_VERSION: &str = "9.1.2";
@@ -68,6 +68,8 @@ pub fn run(
     check: &mut dyn LineCheck,
     serve: impl FnOnce(Config, Arguments) -> ExitCode,
 ) -> ExitCode {
+    // What is wrong with a file is a message of the log.
+    log::install();
     match Task::parse(arguments) {
         Task::ShowVersion => print(&version()),
         Task::ShowHelp => print(USAGE.trim_end()),
@@ -164,7 +166,7 @@ impl Arguments {
         }
         self.options.extend_from_slice(option);
         self.options.push(b' ');
-        let carries_value = !matches!(split(option).as_deref(), Ok([_]));
+        let carries_value = !matches!(split(option).as_deref(), Some([_]));
         if carries_value {
             return true;
         }

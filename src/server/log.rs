@@ -43,7 +43,6 @@ struct Log {
 
 #[derive(Clone)]
 struct Settings {
-    level: LogLevel,
     format: LogFormat,
     timestamps: LogTimestampFormat,
     /// Absolute; `None` is the standard output.
@@ -74,7 +73,6 @@ thread_local! {
 /// Call it first of all; a second call does nothing.
 pub fn install() {
     let settings = Settings {
-        level: LogLevel::Notice,
         format: LogFormat::Legacy,
         timestamps: LogTimestampFormat::Legacy,
         file: None,
@@ -93,7 +91,6 @@ pub fn configure(config: &Config) {
     MAX_LEVEL.store(verbosity(config.loglevel), Ordering::Relaxed);
     if let Some(log) = LOG.get() {
         let mut settings = log.settings.lock();
-        settings.level = config.loglevel;
         settings.format = config.log_format;
         settings.timestamps = config.log_timestamp_format;
         settings.file = (!config.logfile.is_empty()).then(|| config.dir.0.join(config.logfile.as_path()));
@@ -392,7 +389,9 @@ pub fn starting(config: &Config, has_configuration: bool) {
     );
     match has_configuration {
         true => tracing::info!("Configuration loaded"),
-        false => tracing::warn!("Warning: no config file specified, using the default config."),
+        false => tracing::warn!(
+            "Warning: no config file specified, using the default config. In order to specify a config file use understudy /path/to/valkey.conf"
+        ),
     }
     let is_watched = config.logfile.is_empty()
         && !config.syslog_enabled
@@ -425,14 +424,7 @@ mod tests {
     use super::*;
 
     fn settings(format: LogFormat, timestamps: LogTimestampFormat) -> Settings {
-        Settings {
-            level: LogLevel::Notice,
-            format,
-            timestamps,
-            file: None,
-            syslog: None,
-            zone: TimeZone::UTC,
-        }
+        Settings { format, timestamps, file: None, syslog: None, zone: TimeZone::UTC }
     }
 
     /// 2026-11-24 08:47:52.189 in a zone half an hour off.
