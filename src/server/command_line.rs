@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::config::{Config, LineCheck, LoadError, Source, quote, split};
-use super::health;
+use super::{health, log};
 
 /// The version of Valkey whose behaviour this server has; clients and tools decide by it.
 pub const VALKEY_VERSION: &str = "9.1.2";
@@ -68,6 +68,8 @@ pub fn run(
     check: &mut dyn LineCheck,
     serve: impl FnOnce(Config, Arguments) -> ExitCode,
 ) -> ExitCode {
+    // What is wrong with a file is a message of the log.
+    log::install();
     match Task::parse(arguments) {
         Task::ShowVersion => print(&version()),
         Task::ShowHelp => print(USAGE.trim_end()),
@@ -164,7 +166,7 @@ impl Arguments {
         }
         self.options.extend_from_slice(option);
         self.options.push(b' ');
-        let carries_value = !matches!(split(option).as_deref(), Ok([_]));
+        let carries_value = !matches!(split(option).as_deref(), Some([_]));
         if carries_value {
             return true;
         }
@@ -202,4 +204,133 @@ impl Arguments {
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::config::Accept;
+
+    fn parse(arguments: &[&str]) -> Task {
+        Task::parse(&arguments.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    fn options(arguments: &[&str]) -> String {
+        match parse(arguments) {
+            Task::Serve(arguments) => String::from_utf8(arguments.options).expect("text"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn load(arguments: &[&str]) -> Result<Config, LoadError> {
+        match parse(arguments) {
+            Task::Serve(arguments) => arguments.load(&mut Accept),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn get(config: &Config, name: &str) -> String {
+        let found = config.get(&[name.as_bytes()]);
+        found.first().map(|(_, value)| String::from_utf8_lossy(value).into_owned()).expect(name)
+    }
+
+    #[test]
+    fn options_become_lines() {
+        assert_eq!(options(&["--port", "7777"]), "port \"7777\" ");
+        assert_eq!(options(&["--port", "1", "--replicaof", "h", "2"]), "port \"1\" \nreplicaof \"h\" \"2\" ");
+        assert_eq!(options(&["x.conf", "loglevel", "verbose"]), "\"loglevel\" \"verbose\" ");
+        assert_eq!(options(&["--maxmemory 700mb"]), "maxmemory 700mb ");
+        assert_eq!(options(&["--proc-title-template", "--x--"]), "proc-title-template \"--x--\" ");
+        assert_eq!(options(&["--save"]), "save \"\"");
+        assert_eq!(options(&["--save", "--port", "1"]), "save \"\"\nport \"1\" ");
+        assert_eq!(options(&["--save", ""]), "save \"\" ");
+        assert_eq!(options(&["--save ", "--port", "1"]), "save  \"--port\" \"1\" ");
+        assert_eq!(options(&["--port", "--hz"]), "port \"--hz\" ");
+    }
+
+    #[test]
+    fn options_have_values_of_every_form() {
+        let both = |one: &[&str], other: &[&str], name: &str| {
+            let (one, other) = (load(one).expect("valid"), load(other).expect("valid"));
+            assert_eq!(get(&one, name), get(&other, name));
+            get(&one, name)
+        };
+        assert_eq!(both(&["--maxmemory 700mb"], &["--maxmemory '700mb'"], "maxmemory"), "734003200");
+        let shutdown = both(
+            &["--shutdown-on-sigterm", "nosave", "force"],
+            &["--shutdown-on-sigterm", "nosave force"],
+            "shutdown-on-sigterm",
+        );
+        assert_eq!(shutdown, "nosave force");
+        assert_eq!(both(&["--save"], &["--save", ""], "save"), "");
+        assert_eq!(both(&["--save", "3600", "1"], &["--save 3600 1"], "save"), "3600 1");
+        assert_eq!(both(&["--save 1 2", "--save", "3 4"], &["--save", "1 2 3 4"], "save"), "1 2 3 4");
+        assert_eq!(both(&["--replicaof", "h 5"], &["--slaveof", "h", "5"], "replicaof"), "h 5");
+        let quoted = load(&["--requirepass", "a \"b\"\n"]).expect("valid");
+        assert_eq!(quoted.requirepass.as_bytes(), b"a \"b\"\n");
+    }
+
+    #[test]
+    fn options_follow_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("valkey.conf");
+        std::fs::write(&path, "port 1\nsave 1 2").expect("written");
+        let path = path.to_str().expect("text");
+        let config = load(&[path, "--port", "2", "--save", "3", "4"]).expect("valid");
+        assert_eq!((config.port, get(&config, "save").as_str()), (2, "1 2 3 4"));
+        let error = load(&[path, "--port", "x"]).map(|_| ()).expect_err("no port");
+        assert!(error.to_string().contains("at line 3\n>>> 'port \"x\"'\nargument couldn't"), "{error}");
+        assert_eq!(get(&load(&[path, "--save", ""]).expect("valid"), "save"), "");
+    }
+
+    #[test]
+    fn wrong_options_are_quoted() {
+        let error = |arguments: &[&str]| load(arguments).map(|_| ()).expect_err("wrong").to_string();
+        let text = error(&["--port", "6379", "6380"]);
+        assert!(
+            text.ends_with("at line 2\n>>> 'port \"6379\" \"6380\"'\nwrong number of arguments\n"),
+            "{text}"
+        );
+        assert!(error(&["--foo"]).ends_with(">>> 'foo'\nBad directive or wrong number of arguments\n"));
+        assert!(error(&["--user", "foo", "--user", "foo"]).contains("'foo': Duplicate user found."));
+        assert!(
+            error(&["/nowhere/at/all"])
+                .starts_with("Fatal error, can't open config file '/nowhere/at/all': No such")
+        );
+    }
+
+    #[test]
+    fn a_lone_dash_reads_the_standard_input() {
+        let arguments = |list: &[&str]| match parse(list) {
+            Task::Serve(arguments) => arguments,
+            other => panic!("{other:?}"),
+        };
+        let only = Arguments { file: None, reads_stdin: true, options: vec![] };
+        assert_eq!(arguments(&["-"]), only);
+        let last = arguments(&["/x.conf", "--port", "1", "-"]);
+        assert_eq!((last.file.as_deref(), last.reads_stdin), (Some(Path::new("/x.conf")), true));
+        let middle = arguments(&["/x.conf", "--bind", "-", "a"]);
+        assert_eq!((middle.reads_stdin, middle.options.as_slice()), (false, b"bind \"-\" \"a\" ".as_slice()));
+    }
+
+    #[test]
+    fn tasks_are_told_apart() {
+        assert_eq!(parse(&["-v"]), Task::ShowVersion);
+        assert_eq!(parse(&["--version"]), Task::ShowVersion);
+        assert_eq!(parse(&["-h"]), Task::ShowHelp);
+        assert_eq!(parse(&["--help"]), Task::ShowHelp);
+        assert!(matches!(parse(&["--check-system"]), Task::Refuse(_)));
+        assert!(matches!(parse(&["--test-memory", "1"]), Task::Refuse(_)));
+        assert_eq!(parse(&[]), Task::Serve(Arguments::default()));
+        let health = Arguments { options: b"port \"1\" ".to_vec(), ..Arguments::default() };
+        assert_eq!(parse(&["--health-check", "--port", "1"]), Task::HealthCheck(health));
+        assert!(version().starts_with("Understudy server v=9.1.2 sha="));
+    }
+
+    #[test]
+    fn relative_files_become_absolute() {
+        let Task::Serve(arguments) = parse(&["x.conf"]) else { panic!("a server") };
+        let cwd = std::env::current_dir().expect("a directory");
+        assert_eq!(arguments.file, Some(cwd.join("x.conf")));
+    }
 }

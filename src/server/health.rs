@@ -84,3 +84,56 @@ fn read_line(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     }
     Ok(line)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::config::BindAddresses;
+    use std::net::TcpListener;
+
+    /// A server that answers the lines in turn; what it was asked is the result.
+    fn serve(replies: &'static [&'static str]) -> (u16, std::thread::JoinHandle<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut asked = Vec::new();
+            for reply in replies {
+                let mut buffer = [0; 256];
+                let length = stream.read(&mut buffer).expect("a request");
+                asked.extend_from_slice(&buffer[..length]);
+                stream.write_all(reply.as_bytes()).expect("sent");
+            }
+            asked
+        });
+        (port, thread)
+    }
+
+    fn config(port: u16, password: &str) -> Config {
+        let bind = BindAddresses(vec![Text::from("-127.0.0.1")]);
+        Config { port, bind, requirepass: Text::from(password), ..Config::default() }
+    }
+
+    #[test]
+    fn pong_is_health() {
+        let (port, server) = serve(&["+PONG\r\n"]);
+        assert!(check(&config(port, "")));
+        assert_eq!(server.join().expect("served"), b"*1\r\n$4\r\nPING\r\n");
+    }
+
+    #[test]
+    fn the_password_comes_first() {
+        let (port, server) = serve(&["+OK\r\n", "+PONG\r\n"]);
+        assert!(check(&config(port, "pass")));
+        assert_eq!(server.join().expect("served"), b"*2\r\n$4\r\nAUTH\r\n$4\r\npass\r\n*1\r\n$4\r\nPING\r\n");
+    }
+
+    #[test]
+    fn anything_else_is_not() {
+        let (port, server) = serve(&["-LOADING Valkey is loading the dataset in memory\r\n"]);
+        assert!(!check(&config(port, "")));
+        server.join().expect("served");
+        assert!(!check(&config(port, "")), "nobody listens any more");
+        assert!(!check(&config(0, "")), "no address at all");
+    }
+}

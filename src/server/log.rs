@@ -43,7 +43,6 @@ struct Log {
 
 #[derive(Clone)]
 struct Settings {
-    level: LogLevel,
     format: LogFormat,
     timestamps: LogTimestampFormat,
     /// Absolute; `None` is the standard output.
@@ -74,7 +73,6 @@ thread_local! {
 /// Call it first of all; a second call does nothing.
 pub fn install() {
     let settings = Settings {
-        level: LogLevel::Notice,
         format: LogFormat::Legacy,
         timestamps: LogTimestampFormat::Legacy,
         file: None,
@@ -93,7 +91,6 @@ pub fn configure(config: &Config) {
     MAX_LEVEL.store(verbosity(config.loglevel), Ordering::Relaxed);
     if let Some(log) = LOG.get() {
         let mut settings = log.settings.lock();
-        settings.level = config.loglevel;
         settings.format = config.log_format;
         settings.timestamps = config.log_timestamp_format;
         settings.file = (!config.logfile.is_empty()).then(|| config.dir.0.join(config.logfile.as_path()));
@@ -392,7 +389,9 @@ pub fn starting(config: &Config, has_configuration: bool) {
     );
     match has_configuration {
         true => tracing::info!("Configuration loaded"),
-        false => tracing::warn!("Warning: no config file specified, using the default config."),
+        false => tracing::warn!(
+            "Warning: no config file specified, using the default config. In order to specify a config file use understudy /path/to/valkey.conf"
+        ),
     }
     let is_watched = config.logfile.is_empty()
         && !config.syslog_enabled
@@ -418,4 +417,94 @@ fn logo(build: &str, port: u16, pid: u32) -> String {
     |_______________\____\_|
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(format: LogFormat, timestamps: LogTimestampFormat) -> Settings {
+        Settings { format, timestamps, file: None, syslog: None, zone: TimeZone::UTC }
+    }
+
+    /// 2026-11-24 08:47:52.189 in a zone half an hour off.
+    fn stamp(role: RoleOfLine, level: LogLevel) -> Stamp {
+        let time = Timestamp::from_millisecond(1_795_510_072_189).expect("a time");
+        let zone = TimeZone::fixed(jiff::tz::Offset::from_seconds(19_800).expect("an offset"));
+        Stamp { pid: 7, role, time: time.to_zoned_datetime(zone), level }
+    }
+
+    #[test]
+    fn lines_are_those_of_valkey() {
+        let legacy = settings(LogFormat::Legacy, LogTimestampFormat::Legacy);
+        let line = legacy.line(&stamp(RoleOfLine::Primary, LogLevel::Notice), "Server \"initialized\"");
+        assert_eq!(line, "7:M 24 Nov 2026 14:17:52.189 * Server \"initialized\"\n");
+        let logfmt = settings(LogFormat::Logfmt, LogTimestampFormat::Iso8601);
+        let line = logfmt.line(&stamp(RoleOfLine::Replica, LogLevel::Verbose), "a \"b\"\r\nc");
+        let expected = "pid=7 role=replica timestamp=\"2026-11-24T14:17:52.189+05:30\" level=info message=\"a 'b'  c\"\n";
+        assert_eq!(line, expected);
+        let json = settings(LogFormat::Json, LogTimestampFormat::Milliseconds);
+        let line = json.line(&stamp(RoleOfLine::Background, LogLevel::Warning), "a \"b\"\\\n\u{1}");
+        let expected = "{\"pid\":7,\"role\":\"RDB/AOF\",\"timestamp\":\"1795510072189\",\"level\":\"warning\",\"message\":\"a \\\"b\\\"\\\\\\n\\u0001\"}\n";
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn letters_say_role_and_level() {
+        let roles = [RoleOfLine::Primary, RoleOfLine::Replica, RoleOfLine::Background];
+        assert_eq!(roles.map(RoleOfLine::letter), ['M', 'S', 'C']);
+        let levels = [LogLevel::Debug, LogLevel::Verbose, LogLevel::Notice, LogLevel::Warning];
+        assert_eq!(
+            levels.map(|level| stamp(RoleOfLine::Primary, level).level_letter()),
+            ['.', '-', '*', '#']
+        );
+    }
+
+    /// One test for the whole path, since the subscriber is one per process.
+    #[test]
+    fn messages_reach_the_file_by_level_and_survive_its_move() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        let path_text = path.to_str().expect("text").to_owned();
+        let mut config = Config { logfile: (&path_text).into(), ..Config::default() };
+        install();
+        configure(&config);
+        tracing::info!("one");
+        tracing::debug!("too quiet");
+        tracing::info!(target: "elsewhere", "not ours");
+        tracing::info!(target: RAW, "raw");
+        std::fs::rename(&path, dir.path().join("log.1")).expect("moved");
+        config.loglevel = LogLevel::Debug;
+        configure(&config);
+        tracing::trace!(count = 3, "two");
+        set_role(Role::Replica);
+        tracing::error!("{}", UserData(b"secret"));
+        set_role(Role::Primary);
+        config.hide_user_data_from_log = false;
+        config.loglevel = LogLevel::Warning;
+        configure(&config);
+        tracing::info!("too quiet");
+        tracing::warn!("{}", UserData(b"shown"));
+        config.loglevel = LogLevel::Nothing;
+        configure(&config);
+        tracing::error!("nothing at all");
+        configure(&Config::default());
+
+        // Other tests log too; only lines with these words are ours.
+        let read = |path: &std::path::Path| std::fs::read_to_string(path).expect("readable");
+        let (before, after) = (read(&dir.path().join("log.1")), read(&path));
+        assert!(before.lines().any(|line| line.ends_with(" * one")), "{before}");
+        assert!(before.lines().any(|line| line == "raw"), "{before}");
+        assert!(after.lines().any(|line| line.ends_with(" . two count=3")), "{after}");
+        assert!(after.lines().any(|line| line.contains(":S ") && line.ends_with(" # *redacted*")), "{after}");
+        assert!(after.lines().any(|line| line.contains(":M ") && line.ends_with(" # shown")), "{after}");
+        for absent in ["too quiet", "not ours", "nothing at all"] {
+            assert!(!before.contains(absent) && !after.contains(absent), "{absent}");
+        }
+    }
+
+    #[test]
+    fn the_logo_names_the_process() {
+        assert!(logo("1.2.3", 6379, 4711).contains(" PID: 4711\n"));
+    }
 }

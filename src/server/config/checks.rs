@@ -40,6 +40,11 @@ pub fn ipv6(text: &[u8]) -> Check {
     if parses::<Ipv6Addr>(text) { Ok(()) } else { Err("Invalid IPv6 address") }
 }
 
+/// There are no RDMA connections.
+pub fn rdma(text: &[u8]) -> Check {
+    if text.is_empty() { Ok(()) } else { Err("No RDMA building support.") }
+}
+
 /// Letters, digits, hyphens and dots.
 pub fn hostname(text: &[u8]) -> Check {
     if text.len() >= 256 {
@@ -53,7 +58,7 @@ pub fn hostname(text: &[u8]) -> Check {
 
 /// None of the bytes that mean something in the nodes file.
 fn is_field_of_nodes_file(text: &[u8]) -> bool {
-    !text.iter().any(|byte| b"!#$%&()*+;<>?@[]^{|}~\0".contains(byte))
+    !text.iter().any(|byte| b" !#$%&()*+;<>?@[]^{|}~\0".contains(byte))
 }
 
 pub fn node_name(text: &[u8]) -> Check {

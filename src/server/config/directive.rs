@@ -4,8 +4,8 @@
 //! Invariant: a set that fails has not touched the value.
 
 use super::Config;
+use super::quote::quote;
 use super::special::Special;
-use super::tokens::quote;
 use super::values::Text;
 use crate::base::number::parse_i64;
 

@@ -14,13 +14,16 @@ use crate::base::glob::{self, Case};
 
 use super::directive::{Flags, Origin};
 use super::find;
+use super::quote::split;
 use super::special::system_reason;
 use super::table::Config;
-use super::tokens::split;
 use super::values::{RenamedCommand, Text, UserLine};
 
 /// How deep files may include files.
 const MAX_INCLUDE_DEPTH: usize = 32;
+
+/// A smaller replication backlog is of no use.
+const MIN_BACKLOG_BYTES: u64 = 16 * 1024;
 
 /// Directives of older versions that mean nothing any more and take one argument.
 const OBSOLETE: &[&[u8]] = &[
@@ -82,7 +85,7 @@ impl fmt::Display for LoadError {
                 let line = line.to_str();
                 write!(f, "{block}Reading the configuration file, at line {number}\n>>> '{line}'\n{reason}\n")
             }
-            LoadError::Whole { reason } => write!(f, "{block}{reason}\n"),
+            LoadError::Whole { reason } => writeln!(f, "{block}{reason}"),
             LoadError::Open { path, reason } => {
                 write!(f, "Fatal error, can't open config file '{}': {reason}", path.display())
             }
@@ -123,13 +126,14 @@ impl Config {
                 .open(path)
                 .map_err(|error| whole(format!("Can't open the log file: {}", system_reason(&error))))?;
         }
-        self.clamp_hz();
+        self.take_hints();
         Ok(())
     }
 
-    /// Values out of range are hints, not errors.
-    pub(super) fn clamp_hz(&mut self) {
+    /// Some values out of a sensible range are hints, not errors.
+    pub(super) fn take_hints(&mut self) {
         self.hz = self.hz.clamp(1, 500);
+        self.repl_backlog_size = self.repl_backlog_size.max(MIN_BACKLOG_BYTES);
     }
 }
 
@@ -176,7 +180,7 @@ impl Loader<'_> {
     }
 
     fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
-        let words = split(line).map_err(|_| "Unbalanced quotes in configuration line")?;
+        let words = split(line).ok_or("Unbalanced quotes in configuration line")?;
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let [name, arguments @ ..] = words.as_slice() else { return Ok(()) };
         let name = name.to_ascii_lowercase();
@@ -205,7 +209,7 @@ impl Loader<'_> {
         let changed = match arguments {
             // One word may hold all arguments, but an empty one is an argument.
             [word] if is_multi && !word.is_empty() => {
-                let words = split(word).map_err(|_| "Unbalanced quotes in configuration line")?;
+                let words = split(word).ok_or("Unbalanced quotes in configuration line")?;
                 let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
                 directive.set(self.config, &words, origin)
             }

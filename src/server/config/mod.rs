@@ -10,13 +10,13 @@
 mod checks;
 mod directive;
 mod load;
+mod quote;
 mod rewrite;
 pub mod shared;
 mod special;
 mod table;
 #[cfg(test)]
 mod tests;
-mod tokens;
 mod values;
 
 use crate::base::glob::{self, Case};
@@ -24,9 +24,9 @@ use crate::protocol::ErrorReply;
 
 pub use directive::{Directive, Effect, Flags, Kind, NumberFormat};
 pub use load::{Accept, LineCheck, LoadError, Source};
+pub use quote::{quote, split};
 pub use shared::{ConfigReader, SharedConfig};
 pub use table::{Config, DIRECTIVES};
-pub use tokens::{quote, split};
 pub use values::*;
 
 /// Who asks for a change, and when.
@@ -120,7 +120,7 @@ impl Config {
                 changes.push(Change { directive, effect });
             }
         }
-        new.clamp_hz();
+        new.take_hints();
         *self = new;
         Ok(changes)
     }

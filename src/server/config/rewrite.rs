@@ -11,8 +11,8 @@ use std::path::Path;
 
 use super::directive::{Line, Rewrite};
 use super::find;
+use super::quote::split;
 use super::table::{Config, DIRECTIVES};
-use super::tokens::split;
 use crate::base::file::{self, FileSystem, Open};
 
 /// Stands above the first line that a rewrite appended.

@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::base::number::parse_i64;
 
 use super::directive::{Line, Origin, Rewrite, format_memory, one_of, parse_memory};
-use super::tokens::quote;
+use super::quote::quote;
 use super::values::{
     BindAddresses, ClientsMemoryLimit, Directory, KeyspaceEvents, OomScoreAdjValues, OutputBufferLimit,
     OutputBufferLimits, Percentiles, PrimaryAddress, SavePoint, SavePoints, ShutdownOptions, Text,

@@ -19,6 +19,7 @@ const U64_MAX: i128 = u64::MAX as i128;
 
 const NO_DEFRAGMENTATION: &str = "Active defragmentation cannot be enabled: it requires a server compiled with a modified Jemalloc like the one shipped by default with the source distribution";
 
+const NO_MPTCP: &str = "Multipath TCP is not supported";
 const NO_CLUSTER: &str = "this server does not run in cluster mode";
 
 macro_rules! optional {
@@ -131,7 +132,7 @@ directives! {
     "tcp-keepalive" => tcp_keepalive_seconds: u32 = 300, integer(0, I32_MAX);
     /// Seconds after which an idle client is closed; 0 means never.
     "timeout" => timeout_seconds: u32 = 0, integer(0, I32_MAX);
-    "mptcp" => mptcp: bool = false, bool, [IMMUTABLE];
+    "mptcp" => mptcp: bool = false, bool(NO_MPTCP);
     "socket-mark-id" => socket_mark_id: u32 = 0, integer(0, u32::MAX as i128), [IMMUTABLE];
     "max-new-connections-per-cycle" => max_new_connections_per_cycle: u32 = 10, integer(1, 1000);
     "max-new-tls-connections-per-cycle" => max_new_tls_connections_per_cycle: u32 = 1, integer(1, 1000);
@@ -222,7 +223,8 @@ directives! {
     "active-defrag-max-scan-fields" => active_defrag_max_scan_fields: u64 = 1000, integer(1, I64_MAX);
     "jemalloc-bg-thread" => jemalloc_bg_thread: bool = true, bool, apply JemallocBackgroundThread;
     "tracking-table-max-keys" => tracking_table_max_keys: u64 = 1_000_000, integer(0, I64_MAX);
-    "hash-seed" => hash_seed: Text = Text::default(), text(Value), [IMMUTABLE];
+    /// Without effect: SCAN walks in an order that no seed decides across servers.
+    "hash-seed" => hash_seed: Text = Text::default(), text(Value);
     "notify-keyspace-events" => notify_keyspace_events: KeyspaceEvents = KeyspaceEvents::default(), special;
     "import-mode" => import_mode: bool = false, bool;
 
@@ -285,6 +287,7 @@ directives! {
     "replica-announce-port" / "slave-announce-port" => replica_announce_port: u16 = 0, integer(0, 65535);
     "repl-timeout" => repl_timeout_seconds: u32 = 60, integer(1, I32_MAX);
     "repl-ping-replica-period" / "repl-ping-slave-period" => repl_ping_replica_period_seconds: u32 = 10, integer(1, I32_MAX);
+    /// Always at least 16 KB.
     "repl-backlog-size" => repl_backlog_size: u64 = 10 * MB, memory(1, I64_MAX), apply ReplicationBacklogSize;
     /// 0 means that the backlog is never given up.
     "repl-backlog-ttl" => repl_backlog_ttl_seconds: u64 = 3600, integer(0, I64_MAX);
@@ -293,7 +296,7 @@ directives! {
     "repl-diskless-sync-delay" => repl_diskless_sync_delay_seconds: u32 = 5, integer(0, I32_MAX);
     "repl-diskless-sync-max-replicas" => repl_diskless_sync_max_replicas: u32 = 0, integer(0, I32_MAX);
     "repl-diskless-load" => repl_diskless_load: ReplDisklessLoad = ReplDisklessLoad::Disabled, choice, [DENY_LOADING];
-    "repl-mptcp" => repl_mptcp: bool = false, bool, [IMMUTABLE];
+    "repl-mptcp" => repl_mptcp: bool = false, bool(NO_MPTCP);
     "dual-channel-replication-enabled" => dual_channel_replication_enabled: bool = false, bool;
     "min-replicas-to-write" / "min-slaves-to-write" => min_replicas_to_write: u32 = 0, integer(0, I32_MAX), apply GoodReplicas;
     "min-replicas-max-lag" / "min-slaves-max-lag" => min_replicas_max_lag_seconds: u32 = 10, integer(0, I32_MAX), apply GoodReplicas;
@@ -348,17 +351,18 @@ directives! {
     "tls-ciphers" => tls_ciphers: Text = Text::default(), text(Unset), apply Tls;
     "tls-ciphersuites" => tls_ciphersuites: Text = Text::default(), text(Unset), apply Tls;
 
-    // RDMA: known, stored, without effect.
-    "rdma-bind" => rdma_bind: Text = Text::default(), text(Unset), [IMMUTABLE];
-    "rdma-port" => rdma_port: u16 = 0, integer(0, 65535), [IMMUTABLE];
-    "rdma-rx-size" => rdma_rx_size: u32 = MB as u32, integer(64 * KB as i128, 16 * MB as i128), [IMMUTABLE];
-    "rdma-completion-vector" => rdma_completion_vector: i32 = -1, integer(-1, 1024), [IMMUTABLE];
+    // RDMA: known, and not offered. Like all directives without effect here, these may be set at runtime,
+    // so that a client can set every value that it got.
+    "rdma-bind" => rdma_bind: Text = Text::default(), text(Unset, checks::rdma);
+    "rdma-port" => rdma_port: u16 = 0, integer(0, 0);
+    "rdma-rx-size" => rdma_rx_size: u32 = MB as u32, integer(64 * KB as i128, 16 * MB as i128);
+    "rdma-completion-vector" => rdma_completion_vector: i32 = -1, integer(-1, 1024);
 
     // Cluster: known and stored, without effect while `cluster-enabled` is no.
     "cluster-enabled" => cluster_enabled: bool = false, bool(NO_CLUSTER), [IMMUTABLE];
     "cluster-config-file" => cluster_config_file: Text = Text::from("nodes.conf"), text(Value, checks::cluster_config_file), [IMMUTABLE];
     "cluster-config-save-behavior" => cluster_config_save_behavior: ClusterConfigSaveBehavior = ClusterConfigSaveBehavior::Sync, choice;
-    "cluster-databases" => cluster_databases: u32 = 1, integer(1, I32_MAX), [IMMUTABLE];
+    "cluster-databases" => cluster_databases: u32 = 1, integer(1, I32_MAX);
     "cluster-port" => cluster_port: u16 = 0, integer(0, 65535), [IMMUTABLE];
     "cluster-node-timeout" => cluster_node_timeout_ms: u64 = 15_000, integer(0, I64_MAX);
     "cluster-manual-failover-timeout" => cluster_manual_failover_timeout_ms: u32 = 5000, integer(1, I32_MAX);
