@@ -1,5 +1,15 @@
 //! The `understudy` binary: hands the command line to the library and exits with its status.
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+use std::process::ExitCode;
+
+use understudy::server::command_line;
+use understudy::server::config::Accept;
+use understudy::server::start;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    command_line::run(&arguments, &mut Accept, start::serve)
 }

@@ -1,1 +1,9 @@
 //! The commands that touch only keys, one file per family: functions and their `COMMANDS`.
+//!
+//! They know the dataset by `Reader` and `WriteTxn` only; a handler here cannot reach the server, a connection or the
+//! stream. To add a command, write its function and its constant in the file of its family.
+
+use crate::command::DataCommand;
+
+/// All families; a new file is added here.
+pub const FAMILIES: &[&[DataCommand]] = &[];

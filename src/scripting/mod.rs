@@ -1,1 +1,32 @@
 //! The Lua engine, its sandbox and libraries, and the registry of functions. Knows commands only through its host trait.
+//!
+//! A script runs on a stack of its own ([`fiber`]) in a Lua state of its own ([`interpreter`]), slice by slice
+//! ([`Engine::resume`]), and can be abandoned between slices wherever it is ([`Engine::abandon`]). `unsafe` is in
+//! `api`, `context`, `convert`, `fiber`, `interpreter`, `run`, `sandbox`, `ticks` and the libraries only; above
+//! them ([`engine`], [`scripts`], [`functions`], [`flags`], [`host`]) there is none.
+
+mod api;
+mod context;
+mod convert;
+pub mod engine;
+mod fiber;
+pub mod flags;
+pub mod functions;
+pub mod host;
+mod interpreter;
+mod libraries;
+mod random;
+mod run;
+mod sandbox;
+pub mod scripts;
+#[cfg(test)]
+mod tests;
+mod ticks;
+
+pub use engine::{Code, Engine, LOAD_TIME_LIMIT, Progress, ScriptCall, ScriptResult, ScriptRun};
+pub use flags::ScriptFlags;
+pub use functions::{ENGINE_NAME, Function, FunctionHandle, Library, Registry};
+pub use host::{EffectTargets, LogLevel, ScriptHost};
+pub use scripts::{Origin, Script, ScriptCache, ScriptDigest};
+
+use ticks::work;

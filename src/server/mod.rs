@@ -1,1 +1,238 @@
 //! The running server: reactors, connections, configuration, INFO, signals.
+//!
+//! Invariant: everything two threads may touch stands in [`Server`]; everything that changes in step with the dataset
+//! stands in [`core::Core`], behind the one guard.
+
+pub mod admission;
+mod apply;
+pub mod blocking;
+pub mod call;
+pub mod client;
+pub mod command_line;
+pub mod commands;
+pub mod commandstats;
+pub mod config;
+pub mod connection;
+pub mod core;
+mod cron;
+pub mod execute;
+mod health;
+pub mod log;
+pub mod memory;
+mod process;
+pub mod pubsub;
+pub mod reactor;
+pub mod replicas;
+pub mod script;
+pub mod scripts_running;
+pub mod session;
+mod slow;
+pub mod slow_log;
+pub mod start;
+pub mod stats;
+pub mod table;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc::UnboundedSender;
+
+use self::admission::{Conditions, Hold};
+use self::client::{Client, Clients};
+use self::commandstats::CommandStats;
+use self::config::{Config, MaxmemoryPolicy, SharedConfig};
+use self::core::Core;
+use self::pubsub::PubSub;
+use self::scripts_running::ScriptsRunning;
+use self::slow_log::SlowLog;
+use self::stats::Stats;
+use self::table::{Entry, Table};
+use crate::base::clock::{Clock, SystemClock};
+use crate::keyspace::{AccessPolicy, Counters, EventClasses, LazyFree, Settings};
+use crate::protocol::ErrorReply;
+use crate::scripting::ScriptCache;
+use crate::types::Limits;
+
+/// The server, shared by all its threads.
+pub struct Server {
+    /// All commands. Lives as long as the process, so that entries can be pointed at from anywhere.
+    pub table: &'static Table,
+    pub config: Arc<SharedConfig>,
+    pub core: RwLock<Core>,
+    pub clock: SystemClock,
+    pub started_ms: u64,
+    pub clients: Clients,
+    pub pubsub: PubSub,
+    pub conditions: Conditions,
+    pub stats: Stats,
+    pub slow_log: SlowLog,
+    /// The bodies of EVAL scripts. Functions are part of the dataset and stand in [`core::Core`].
+    pub scripts: ScriptCache,
+    pub scripts_running: ScriptsRunning,
+    /// One set per reactor.
+    pub reactor_counters: Vec<Arc<Counters>>,
+    /// One set per reactor.
+    pub reactor_stats: Vec<Arc<CommandStats>>,
+    /// Calls that were answered on behalf of waiting clients.
+    pub unblocked_stats: CommandStats,
+    /// Connections whose requests are held back.
+    held: Mutex<Vec<Arc<Client>>>,
+    /// 40 hex digits, another at each start.
+    pub run_id: String,
+    pub cron_loops: AtomicU64,
+    pub memory_at_start: u64,
+    /// The file that the server was started with, absolute.
+    pub config_file: Option<PathBuf>,
+    /// Where new listening sockets are handed to whoever accepts on them.
+    pub listening: Mutex<Option<UnboundedSender<Vec<std::net::TcpListener>>>>,
+    /// DEBUG SET-ACTIVE-EXPIRE 0.
+    pub active_expire_is_off: AtomicBool,
+    /// DEBUG SET-DISABLE-DENY-SCRIPTS 1: scripts may call what is not for scripts.
+    pub deny_scripts_is_off: AtomicBool,
+}
+
+impl Server {
+    pub fn config(&self) -> Arc<Config> {
+        self.config.current()
+    }
+
+    pub fn now_ms(&self) -> u64 {
+        self.clock.unix_ms().max(0) as u64
+    }
+
+    pub fn now_us(&self) -> u64 {
+        self.clock.unix_us().max(0) as u64
+    }
+
+    /// Does the default user need no password?
+    pub fn is_open_to_all(&self) -> bool {
+        self.config().requirepass.is_empty()
+    }
+
+    /// May nothing expire now: a replica, or a pause of writes?
+    pub fn expiry_is_off(&self) -> bool {
+        self.conditions.has(Conditions::REPLICA | Conditions::PAUSED)
+    }
+
+    /// Does the pause that is in force hold back a call of this entry, given what it and the commands queued before it may do?
+    pub fn pause_holds(&self, _entry: &Entry, _writes: bool, _may_replicate: bool) -> bool {
+        false
+    }
+
+    /// `host:port` of this server's primary, if it has one.
+    pub fn primary_address(&self) -> Option<String> {
+        None
+    }
+
+    /// What a write is answered on a read-only replica.
+    pub fn readonly_error(&self, _entry: &Entry) -> ErrorReply {
+        ErrorReply::new("READONLY You can't write against a read only replica.")
+    }
+
+    /// What a write is answered after the disk failed.
+    pub fn disk_error(&self) -> ErrorReply {
+        ErrorReply::new("MISCONF")
+    }
+
+    /// Is there a user of this name?
+    pub fn has_user(&self, name: &[u8]) -> bool {
+        name == b"default"
+    }
+
+    /// CLIENT PAUSE.
+    pub fn pause_clients(&self, _timeout_ms: u64, _only_writes: bool) {}
+
+    /// CLIENT UNPAUSE.
+    pub fn unpause_clients(&self) {}
+
+    /// Sends a message to the subscribers of a channel.
+    pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
+        self.pubsub.publish(channel, message)
+    }
+
+    /// Keeps a client whose request is held back; it tries again after the returned time at the latest, or when
+    /// [`let_go`](Self::let_go) is called.
+    pub fn hold(&self, hold: Hold, client: &Arc<Client>) -> Option<Duration> {
+        self.held.lock().push(client.clone());
+        match hold {
+            Hold::Script => Some(
+                self.scripts_running.patience(Duration::from_millis(self.config().busy_reply_threshold_ms)),
+            ),
+            Hold::Pause => None,
+        }
+    }
+
+    /// Lets all clients that are held back try again.
+    pub fn let_go(&self) {
+        for client in std::mem::take(&mut *self.held.lock()) {
+            client.nudge();
+        }
+    }
+
+    /// Forgets what a client waits for.
+    pub fn forget_waiting(&self, client: &Client) {
+        self.core.write().forget_blocked(client.number);
+    }
+
+    /// After a batch that wrote: the AOF and the replicas get what it did.
+    pub fn after_writes(&self) {}
+
+    /// Lookups of all reactors that found their key, and those that did not.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        self.reactor_counters
+            .iter()
+            .map(|counters| counters.hits_and_misses())
+            .fold((0, 0), |(hits, misses), (more_hits, more_misses)| (hits + more_hits, misses + more_misses))
+    }
+
+    pub fn uptime_seconds(&self) -> u64 {
+        self.now_ms().saturating_sub(self.started_ms) / 1000
+    }
+
+    /// Calls ever processed.
+    pub fn commands_processed(&self) -> u64 {
+        let sets = self.reactor_stats.iter().map(|stats| &**stats).chain([&self.unblocked_stats]);
+        sets.map(|set| {
+            self.table.entries().iter().map(|entry| set.of(entry.id).calls.load(Relaxed)).sum::<u64>()
+        })
+        .sum()
+    }
+}
+
+/// What of the configuration the dataset depends on.
+pub fn keyspace_settings(config: &Config) -> Settings {
+    let access = match config.maxmemory_policy {
+        MaxmemoryPolicy::AllkeysLfu | MaxmemoryPolicy::VolatileLfu => AccessPolicy::Lfu {
+            log_factor: config.lfu_log_factor,
+            decay_minutes: config.lfu_decay_time_minutes,
+        },
+        _ => AccessPolicy::Lru,
+    };
+    Settings {
+        limits: Limits {
+            hash_max_listpack_entries: config.hash_max_listpack_entries as usize,
+            hash_max_listpack_value: config.hash_max_listpack_value as usize,
+            zset_max_listpack_entries: config.zset_max_listpack_entries as usize,
+            zset_max_listpack_value: config.zset_max_listpack_value as usize,
+            set_max_intset_entries: config.set_max_intset_entries as usize,
+            set_max_listpack_entries: config.set_max_listpack_entries as usize,
+            set_max_listpack_value: config.set_max_listpack_value as usize,
+            list_max_listpack_size: config.list_max_listpack_size,
+            list_compress_depth: config.list_compress_depth,
+            quicklist_packed_threshold: 0,
+        },
+        events: EventClasses::parse(&config.notify_keyspace_events.to_letters()).unwrap_or_default(),
+        access,
+        lazy_free: LazyFree {
+            expire: config.lazyfree_lazy_expire,
+            server_delete: config.lazyfree_lazy_server_del,
+            user_delete: config.lazyfree_lazy_user_del,
+            user_flush: config.lazyfree_lazy_user_flush,
+            eviction: config.lazyfree_lazy_eviction,
+        },
+        max_string_length: config.proto_max_bulk_len as usize,
+    }
+}

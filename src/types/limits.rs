@@ -2,7 +2,7 @@
 //! file; the caller hands in the values that are in force at the moment of a write.
 
 /// The limits that decide between the forms of a collection, named after the directives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Most fields of a hash in its small form.
     pub hash_max_listpack_entries: usize,

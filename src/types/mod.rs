@@ -11,3 +11,36 @@ pub mod set;
 pub mod sorted_set;
 pub mod thin;
 pub mod tree;
+
+pub use element::{Element, OwnedElement};
+pub use hash::Hash;
+pub use limits::Limits;
+pub use list::List;
+pub use set::Set;
+pub use sorted_set::SortedSet;
+
+/// What kind of value a key holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    String = 0,
+    List = 1,
+    Set = 2,
+    SortedSet = 3,
+    Hash = 4,
+    Stream = 5,
+}
+
+impl Kind {
+    /// As TYPE and SCAN's TYPE option spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::String => "string",
+            Kind::List => "list",
+            Kind::Set => "set",
+            Kind::SortedSet => "zset",
+            Kind::Hash => "hash",
+            Kind::Stream => "stream",
+        }
+    }
+}

@@ -131,6 +131,21 @@ impl<T: Item> Dictionary<T> {
         }
     }
 
+    /// The item whose key has this hash and that `wanted` accepts: for an index that keeps hashes instead of keys.
+    pub fn find_hashed(&self, hash: u64, wanted: impl Fn(&T) -> bool) -> Option<&T> {
+        let segment = &self.segments[self.locate(hash)?];
+        let tag = segment::tag_of_hash(hash);
+        let slots = segment.slots();
+        let mut slot = segment::home(tag, slots.len());
+        while let Some(item) = &slots[slot] {
+            if segment::tag_of_item(item) == tag && self::hash(item.key()) == hash && wanted(item) {
+                return Some(item);
+            }
+            slot = segment::next(slot, slots.len());
+        }
+        None
+    }
+
     /// Whether there is an item with this key.
     #[inline]
     pub fn contains(&self, key: &[u8]) -> bool {
@@ -327,7 +342,9 @@ impl<T: Item> Dictionary<T> {
                 depth < MAX_DEPTH,
                 "a dictionary cannot hold more items, or the hashes given are not hashes"
             );
-            self.directory = self.directory.iter().flat_map(|&index| [index, index]).collect();
+            let mut doubled = Vec::with_capacity(2 * self.directory.len());
+            doubled.extend(self.directory.iter().flat_map(|&index| [index, index]));
+            self.directory = doubled;
             self.depth += 1;
             self.deepest = 0;
         }
@@ -403,7 +420,16 @@ impl<T: Item> Default for Dictionary<T> {
 
 impl<T> Clone for Dictionary<T> {
     fn clone(&self) -> Self {
-        Dictionary { segments: self.segments.clone(), directory: self.directory.clone(), ..*self }
+        // The counts lie far apart in memory: without asking for them ahead, each is waited for.
+        const AHEAD: usize = 16;
+        let mut segments = Vec::with_capacity(self.segments.len());
+        for (index, segment) in self.segments.iter().enumerate() {
+            if let Some(later) = self.segments.get(index + AHEAD) {
+                later.prefetch_count();
+            }
+            segments.push(segment.clone());
+        }
+        Dictionary { segments, directory: self.directory.clone(), ..*self }
     }
 }
 

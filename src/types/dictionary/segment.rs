@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-use super::{Item, hash};
+use super::{Item, hash, prefetch_line};
 
 /// The first segment of a dictionary: 64 bytes, 7 slots.
 pub(super) const FIRST_CLASS: u8 = 6;
@@ -157,6 +157,12 @@ impl<T> Segment<T> {
     fn references(&self) -> &AtomicU32 {
         // SAFETY: the header lives as long as any handle.
         unsafe { &(*self.table.as_ptr()).references }
+    }
+
+    /// Starts to load the reference count.
+    #[inline(always)]
+    pub(super) fn prefetch_count(&self) {
+        prefetch_line(self.table.as_ptr());
     }
 
     #[inline]

@@ -1,0 +1,219 @@
+//! LZF compression, the format of long strings in RDB files.
+//!
+//! Format: a control byte below 32 is followed by that many plus one literal bytes. Any other holds a
+//! length in its top three bits (7: plus the next byte) and, with the byte that follows, an offset of 13
+//! bits; it copies length plus 2 bytes from offset plus 1 bytes back in the output.
+//! The output depends on the input only, so that equal values have equal dumps.
+
+/// The longest run of literals after one control byte.
+const MAX_LITERALS: usize = 32;
+/// How far back a reference can reach.
+const MAX_DISTANCE: usize = 1 << 13;
+/// The longest copy of one reference.
+const MAX_MATCH: usize = 264;
+const MIN_MATCH: usize = 3;
+
+/// The input as given is not a compressed text of the stated length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid LZF data")]
+pub struct InvalidLzf;
+
+/// Compresses `input`; `None` if the result would be longer than `max_len` bytes.
+pub fn compress(input: &[u8], max_len: usize) -> Option<Vec<u8>> {
+    let mut table = Table::for_len(input.len());
+    let mut out = Vec::with_capacity(max_len.min(input.len()));
+    let mut literals_from = 0;
+    let mut at = 0;
+    while at + MIN_MATCH <= input.len() {
+        let Some(length) = table.insert(input, at).and_then(|candidate| {
+            let distance = at - candidate;
+            let length = match_len(input, candidate, at);
+            (distance <= MAX_DISTANCE && length >= MIN_MATCH).then_some((distance, length))
+        }) else {
+            at += 1;
+            continue;
+        };
+        let (distance, length) = length;
+        append_literals(&mut out, &input[literals_from..at]);
+        append_reference(&mut out, distance, length);
+        if out.len() > max_len {
+            return None;
+        }
+        // The last two positions of the match are remembered: enough to find runs and repeats.
+        let end = at + length;
+        for position in end - 2..end {
+            if position + MIN_MATCH <= input.len() {
+                table.insert(input, position);
+            }
+        }
+        at = end;
+        literals_from = end;
+    }
+    append_literals(&mut out, &input[literals_from..]);
+    (out.len() <= max_len).then_some(out)
+}
+
+/// Where each three-byte beginning was last seen, by hash.
+struct Table {
+    positions: Vec<u32>,
+    shift: u32,
+}
+
+impl Table {
+    /// As many slots as positions, within bounds: clearing it must not cost more than a short input.
+    fn for_len(len: usize) -> Table {
+        let bits = (usize::BITS - len.leading_zeros()).clamp(6, 14);
+        Table { positions: vec![0; 1 << bits], shift: 32 - bits }
+    }
+
+    /// Remembers position `at`, and returns an earlier one with the same hash. Position 0 is never found.
+    fn insert(&mut self, input: &[u8], at: usize) -> Option<usize> {
+        let prefix = u32::from_le_bytes([input[at], input[at + 1], input[at + 2], 0]);
+        let slot = prefix.wrapping_mul(0x9E37_79B1) >> self.shift;
+        let position = u32::try_from(at).ok()?;
+        let earlier = std::mem::replace(&mut self.positions[slot as usize], position);
+        (earlier != 0 && (earlier as usize) < at).then_some(earlier as usize)
+    }
+}
+
+fn match_len(input: &[u8], earlier: usize, at: usize) -> usize {
+    let limit = MAX_MATCH.min(input.len() - at);
+    let (a, b) = (&input[earlier..earlier + limit], &input[at..at + limit]);
+    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+}
+
+fn append_literals(out: &mut Vec<u8>, literals: &[u8]) {
+    for run in literals.chunks(MAX_LITERALS) {
+        out.push((run.len() - 1) as u8);
+        out.extend_from_slice(run);
+    }
+}
+
+fn append_reference(out: &mut Vec<u8>, distance: usize, length: usize) {
+    let offset = distance - 1;
+    let length = length - 2;
+    if length < 7 {
+        out.push((length << 5 | offset >> 8) as u8);
+    } else {
+        out.push((7 << 5 | offset >> 8) as u8);
+        out.push((length - 7) as u8);
+    }
+    out.push((offset & 0xff) as u8);
+}
+
+/// Decompresses `input`, whose original length is known to be `len` bytes.
+pub fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, InvalidLzf> {
+    // A reference of three bytes makes at most 264: a length beyond that is a lie not worth an allocation.
+    if len > input.len().saturating_mul(MAX_MATCH) {
+        return Err(InvalidLzf);
+    }
+    let mut out = Vec::with_capacity(len);
+    let mut rest = input;
+    while let [control, tail @ ..] = rest {
+        let control = usize::from(*control);
+        rest = if control < MAX_LITERALS {
+            let (literals, tail) = tail.split_at_checked(control + 1).ok_or(InvalidLzf)?;
+            out.extend_from_slice(literals);
+            tail
+        } else {
+            let (extra, tail) = match (control >> 5, tail) {
+                (7, [extra, tail @ ..]) => (usize::from(*extra), tail),
+                (7, []) => return Err(InvalidLzf),
+                _ => (0, tail),
+            };
+            let [low, tail @ ..] = tail else {
+                return Err(InvalidLzf);
+            };
+            let length = (control >> 5) + extra + 2;
+            let distance = ((control & 0x1f) << 8 | usize::from(*low)) + 1;
+            copy_back(&mut out, distance, length)?;
+            tail
+        };
+        if out.len() > len {
+            return Err(InvalidLzf);
+        }
+    }
+    if out.len() == len { Ok(out) } else { Err(InvalidLzf) }
+}
+
+/// Appends `length` bytes from `distance` back; they may overlap what is being appended.
+fn copy_back(out: &mut Vec<u8>, distance: usize, length: usize) -> Result<(), InvalidLzf> {
+    let from = out.len().checked_sub(distance).ok_or(InvalidLzf)?;
+    let mut left = length;
+    while left > 0 {
+        // Each pass doubles what is there to copy.
+        let step = left.min(out.len() - from);
+        out.extend_from_within(from..from + step);
+        left -= step;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn round_trip(input: &[u8]) -> usize {
+        let packed = compress(input, usize::MAX).unwrap();
+        assert_eq!(decompress(&packed, input.len()).as_deref(), Ok(input));
+        packed.len()
+    }
+
+    #[test]
+    fn compresses_what_repeats() {
+        assert!(round_trip(&[b'a'; 10_000]) < 200);
+        assert!(round_trip("understudy ".repeat(100).as_bytes()) < 60);
+        assert_eq!(round_trip(b""), 0);
+        assert_eq!(round_trip(b"ab"), 3);
+    }
+
+    #[test]
+    fn gives_up_when_not_shorter() {
+        let noise: Vec<u8> = (0..=255).collect();
+        assert_eq!(compress(&noise, noise.len() - 4), None);
+    }
+
+    /// The value part of `DUMP` of 40 times `a` on a running server.
+    #[test]
+    fn reads_foreign_data() {
+        let packed = [0x01, 0x61, 0x61, 0xe0, 0x1b, 0x00, 0x01, 0x61, 0x61];
+        assert_eq!(decompress(&packed, 40), Ok(vec![b'a'; 40]));
+    }
+
+    #[test]
+    fn refuses_bad_data() {
+        for (bytes, len) in [
+            (&[0x05, 0x61][..], 6),
+            (&[0x20, 0x00], 3),
+            (&[0x00, 0x61, 0x20], 4),
+            (&[0x00, 0x61, 0xe0], 10),
+            (&[0x00, 0x61, 0xe0, 0x01], 10),
+            (&[0x00, 0x61, 0x20, 0x01], 4),
+            (&[0x00, 0x61], 2),
+            (&[0x01, 0x61, 0x61], 1),
+            (&[0x00, 0x61], usize::MAX),
+        ] {
+            assert_eq!(decompress(bytes, len), Err(InvalidLzf), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_input(input in prop::collection::vec(0u8..4, 0..3000)) {
+            round_trip(&input);
+        }
+
+        #[test]
+        fn any_bytes(input: Vec<u8>) {
+            round_trip(&input);
+        }
+
+        #[test]
+        fn noise_does_not_panic(input: Vec<u8>, len in 0usize..2000) {
+            if let Ok(out) = decompress(&input, len) {
+                prop_assert_eq!(out.len(), len);
+            }
+        }
+    }
+}

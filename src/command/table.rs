@@ -1,0 +1,206 @@
+//! The command table: every command with what follows from it, found by name.
+//!
+//! Invariant: an entry's `flags` and `categories` hold everything derived; nobody outside derives them again.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+
+use super::{Categories, Command, Flags, Handler};
+
+/// The number of an entry: dense from 0, the same through the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommandId(pub u16);
+
+/// A command with all that follows from its constant.
+#[derive(Debug)]
+pub struct TableEntry<H: 'static> {
+    pub id: CommandId,
+    /// `get`, or `config|get` for a subcommand.
+    pub full_name: String,
+    /// `GET`, `CONFIG|GET`: as error texts and INFO do not need it, only COMMAND GETKEYS-like listings do.
+    pub spec: Command<Infallible>,
+    pub handler: Handler<H>,
+    /// Declared and derived.
+    pub flags: Flags,
+    /// Declared and derived.
+    pub categories: Categories,
+    pub parent: Option<CommandId>,
+    pub subcommands: Vec<CommandId>,
+}
+
+impl<H> TableEntry<H> {
+    /// May this call change keys?
+    pub fn writes(&self) -> bool {
+        self.flags.has(Flags::WRITE)
+    }
+
+    /// Is `count`, the number of arguments with the name, right?
+    pub fn arity_fits(&self, count: usize) -> bool {
+        let arity = self.spec.arity;
+        if arity >= 0 { count == arity as usize } else { count >= arity.unsigned_abs() as usize }
+    }
+}
+
+/// All commands of a server.
+#[derive(Debug)]
+pub struct CommandTable<H: 'static> {
+    entries: Vec<TableEntry<H>>,
+    /// Lower-case names, `parent|child` for subcommands. Renamed commands are under their new name only.
+    by_name: HashMap<Box<[u8]>, CommandId, foldhash::fast::RandomState>,
+    longest_name: usize,
+}
+
+impl<H: Copy> CommandTable<H> {
+    /// Builds the table from the data families and the server's own.
+    pub fn new(data: &[&'static [Command<Infallible>]], host: &[&'static [Command<H>]]) -> Self {
+        let mut table = CommandTable { entries: Vec::new(), by_name: HashMap::default(), longest_name: 0 };
+        for command in data.iter().copied().flatten() {
+            table.add(command, None, |handler| match handler {
+                Handler::Read(function) => Handler::Read(function),
+                Handler::Write(function) => Handler::Write(function),
+                Handler::Blocking(function) => Handler::Blocking(function),
+                Handler::Container => Handler::Container,
+            });
+        }
+        for command in host.iter().copied().flatten() {
+            table.add(command, None, |handler| handler);
+        }
+        table
+    }
+
+    fn add<G: Copy>(
+        &mut self,
+        command: &'static Command<G>,
+        parent: Option<CommandId>,
+        convert: fn(Handler<G>) -> Handler<H>,
+    ) -> CommandId {
+        let id = CommandId(self.entries.len() as u16);
+        let full_name = match parent {
+            Some(parent) => format!("{}|{}", self.entry(parent).full_name, command.name),
+            None => command.name.to_owned(),
+        };
+        let flags = derive_flags(command);
+        let spec = Command { subcommands: &[], handler: Handler::Container, ..without_handler(command) };
+        self.longest_name = self.longest_name.max(full_name.len());
+        let previous = self.by_name.insert(full_name.as_bytes().into(), id);
+        assert!(previous.is_none(), "two commands named {full_name}");
+        self.entries.push(TableEntry {
+            id,
+            full_name,
+            handler: convert(command.handler),
+            flags,
+            categories: derive_categories(&spec, flags),
+            spec,
+            parent,
+            subcommands: Vec::new(),
+        });
+        for subcommand in command.subcommands {
+            let child = self.add(subcommand, Some(id), convert);
+            self.entries[id.0 as usize].subcommands.push(child);
+        }
+        id
+    }
+}
+
+impl<H> CommandTable<H> {
+    pub fn entry(&self, id: CommandId) -> &TableEntry<H> {
+        &self.entries[id.0 as usize]
+    }
+
+    /// The entry of `name` (any case; `parent|child` finds a subcommand).
+    pub fn find(&self, name: &[u8]) -> Option<&TableEntry<H>> {
+        let mut lower = [0u8; 64];
+        let lower = lower.get_mut(..name.len()).filter(|_| name.len() <= self.longest_name)?;
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        self.by_name.get(&*lower).map(|id| self.entry(*id))
+    }
+
+    /// The subcommand `name` (any case) of a container.
+    pub fn subcommand(&self, container: &TableEntry<H>, name: &[u8]) -> Option<&TableEntry<H>> {
+        container
+            .subcommands
+            .iter()
+            .map(|id| self.entry(*id))
+            .find(|entry| name.eq_ignore_ascii_case(entry.spec.name.as_bytes()))
+    }
+
+    /// All entries; subcommands follow their parents.
+    pub fn entries(&self) -> &[TableEntry<H>] {
+        &self.entries
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// `rename-command`: `new` empty takes the command away. `false`: no such command, or `new` is taken.
+    pub fn rename(&mut self, old: &[u8], new: &[u8]) -> bool {
+        let old = old.to_ascii_lowercase();
+        let new = new.to_ascii_lowercase();
+        if self.by_name.contains_key(&*new) || new.len() > 64 {
+            return false;
+        }
+        let Some(id) = self.by_name.remove(&*old) else { return false };
+        if !new.is_empty() {
+            self.longest_name = self.longest_name.max(new.len());
+            self.by_name.insert(new.into(), id);
+        }
+        true
+    }
+}
+
+fn without_handler<G>(command: &Command<G>) -> Command<Infallible> {
+    Command {
+        name: command.name,
+        summary: command.summary,
+        since: command.since,
+        complexity: command.complexity,
+        group: command.group,
+        arity: command.arity,
+        flags: command.flags,
+        categories: command.categories,
+        keys: command.keys,
+        arguments: command.arguments,
+        subcommands: &[],
+        handler: Handler::Container,
+    }
+}
+
+fn derive_flags<G>(command: &Command<G>) -> Flags {
+    command.flags
+        | match command.handler {
+            Handler::Read(_) => Flags::READONLY,
+            Handler::Write(_) => Flags::WRITE,
+            Handler::Blocking(_) => Flags::WRITE | Flags::BLOCKING,
+            Handler::Container | Handler::Host(_) => Flags::NONE,
+        }
+}
+
+fn derive_categories(spec: &Command<Infallible>, flags: Flags) -> Categories {
+    let mut categories = spec.categories | spec.group.category();
+    let implied = [
+        (Flags::WRITE, Categories::WRITE),
+        (Flags::ADMIN, Categories::ADMIN | Categories::DANGEROUS),
+        (Flags::PUBSUB, Categories::PUBSUB),
+        (Flags::BLOCKING, Categories::BLOCKING),
+        (Flags::FAST, Categories::FAST),
+    ];
+    for (flag, category) in implied {
+        if flags.has(flag) {
+            categories = categories | category;
+        }
+    }
+    // A read-only script command reads no key of its own accord.
+    if flags.has(Flags::READONLY) && !categories.has(Categories::SCRIPTING) {
+        categories = categories | Categories::READ;
+    }
+    if !flags.has(Flags::FAST) {
+        categories = categories | Categories::SLOW;
+    }
+    categories
+}

@@ -1,0 +1,111 @@
+//! One numbered database: its entries, and the index of what expires when.
+//!
+//! Invariants: `expiring` is the number of entries with an expiry; every such entry has a record in the index at
+//! or before its time (see `expiry_index`).
+
+use super::Entry;
+use super::expiry_index::ExpiryIndex;
+use crate::types::dictionary::{self, Dictionary};
+
+#[derive(Debug, Default, Clone)]
+pub struct Database {
+    pub(super) entries: Dictionary<Entry>,
+    pub(super) expiring: usize,
+    pub(super) expiry_index: ExpiryIndex,
+}
+
+impl Database {
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Entries with an expiry, whether it has passed or not.
+    pub fn expiring(&self) -> usize {
+        self.expiring
+    }
+
+    /// The entry of `key`, also when its time has passed.
+    pub fn get(&self, key: &[u8]) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    /// The table itself, for iteration, SCAN and sampling.
+    pub fn entries(&self) -> &Dictionary<Entry> {
+        &self.entries
+    }
+
+    /// Puts an entry in, replacing one of the same key, which is returned. Loaders use this directly;
+    /// everything else goes through a transaction.
+    pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
+        let expiry = entry.expire_at_ms();
+        let hash = dictionary::hash(entry.key());
+        let old = self.entries.insert_hashed(hash, entry);
+        let old_expiry = old.as_ref().and_then(Entry::expire_at_ms);
+        self.note_expiry(hash, old_expiry, expiry);
+        old
+    }
+
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+        let old = self.entries.remove(key)?;
+        if old.expire_at_ms().is_some() {
+            self.expiring -= 1;
+        }
+        Some(old)
+    }
+
+    /// Changes the expiry of `key`, if it is there.
+    pub(super) fn set_expiry(&mut self, key: &[u8], expiry: Option<u64>) -> bool {
+        let hash = dictionary::hash(key);
+        let Some(entry) = self.entries.get_mut_hashed(hash, key) else { return false };
+        let old = entry.expire_at_ms();
+        if old != expiry {
+            entry.set_expiry(expiry);
+            self.note_expiry(hash, old, expiry);
+        }
+        true
+    }
+
+    fn note_expiry(&mut self, hash: u64, old: Option<u64>, new: Option<u64>) {
+        self.expiring = self.expiring + usize::from(new.is_some()) - usize::from(old.is_some());
+        if let Some(at) = new
+            && old.is_none_or(|old| old > at)
+        {
+            self.expiry_index.add(at, hash);
+        }
+    }
+
+    /// Takes up to `most` records that are due out of the index and returns the keys that really have expired,
+    /// with the number of records taken. Keys whose time was moved get a new record.
+    pub(super) fn take_due(&mut self, now_ms: u64, most: usize) -> (Vec<Vec<u8>>, usize) {
+        let records = self.expiry_index.take_due(now_ms, most);
+        let taken = records.len();
+        let mut due = Vec::new();
+        for hash in records {
+            let Some(entry) = self.entries.find_hashed(hash, |entry| entry.expire_at_ms().is_some()) else {
+                continue;
+            };
+            match entry.expire_at_ms() {
+                Some(at) if at <= now_ms => due.push(entry.key().to_vec()),
+                Some(at) => self.expiry_index.add(at, hash),
+                None => {}
+            }
+        }
+        (due, taken)
+    }
+
+    /// The mean remaining life in milliseconds over a sample of the entries with an expiry; 0 without any.
+    pub fn average_ttl_ms(&self, now_ms: u64) -> u64 {
+        let mut total = 0u64;
+        let mut count = 0u64;
+        let sample = self.entries.iter().take(1000).filter_map(Entry::expire_at_ms);
+        for at in sample {
+            total = total.saturating_add(at.saturating_sub(now_ms));
+            count += 1;
+        }
+        total.checked_div(count).unwrap_or(0)
+    }
+}

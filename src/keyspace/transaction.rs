@@ -1,0 +1,450 @@
+//! The write transaction: the only way to change the dataset. It records the effects, keeps the journal, raises
+//! watch flags, notes events and woken waiters; what of it becomes visible is decided by its owner when the unit ends.
+//!
+//! Invariants: every change to an entry goes through `change_entry`, `insert` or `remove`, which keep the journal;
+//! a command states what replicas are told at most by [`WriteTxn::state_effect`]: if it states nothing and
+//! changed something, it is recorded as it was called.
+
+use super::entry::Collection;
+use super::reader::{hash_of, list_of, set_of, sorted_set_of};
+use super::{
+    Database, Effects, Entry, Event, EventClasses, Journal, KeyExpiry, Keyspace, Reader, Settings,
+    StringValue, WaitedKeys, WatchFlag, Watchers,
+};
+use crate::protocol::{CommandResult, ErrorReply, Protocol};
+use crate::types::{Hash, Limits, List, Set, SortedSet};
+
+/// What stands beside the dataset and changes with it, under the same guard.
+#[derive(Debug, Default)]
+pub struct WriteState {
+    pub effects: Effects,
+    pub watchers: Watchers,
+    pub waited: WaitedKeys,
+    events: Vec<Event>,
+    /// Keys changed in this unit, while anybody watches or tracks.
+    touched: Vec<(usize, Box<[u8]>)>,
+    journal: Option<Journal>,
+    /// Changes ever made; the difference to the last save is `rdb_changes_since_last_save`.
+    pub changes: u64,
+    pub expired_keys: u64,
+    /// Are changed keys wanted by client-side caching?
+    pub tracking: bool,
+    changes_at_begin: u64,
+}
+
+/// A change of one unit: a command, a transaction or a script.
+#[derive(Debug)]
+pub struct WriteTxn<'k> {
+    keyspace: &'k mut Keyspace,
+    state: &'k mut WriteState,
+    /// The index of the selected database.
+    pub database: usize,
+    pub now_ms: u64,
+    pub protocol: Protocol,
+    pub expiry: KeyExpiry,
+    pub touch: bool,
+}
+
+/// What the owner of a unit publishes when it has ended.
+#[derive(Debug, Default)]
+pub struct Aftermath {
+    pub events: Vec<Event>,
+    /// Keys that changed, in order; only filled while [`WriteState::tracking`] is on.
+    pub touched: Vec<(usize, Box<[u8]>)>,
+}
+
+impl WriteState {
+    /// Begins a unit that [`rollback`](Self::rollback) can undo.
+    pub fn begin_journal(&mut self) {
+        self.journal = Some(Journal::default());
+        self.changes_at_begin = self.changes;
+    }
+
+    /// Ends a unit: raises watch flags and hands out what is to be published. Effects stay for the stream to take.
+    pub fn finish(&mut self) -> Aftermath {
+        self.journal = None;
+        self.effects.set_muted(false);
+        for (database, key) in &self.touched {
+            self.watchers.changed(*database, key);
+            self.waited.changed(*database, key);
+        }
+        let touched = std::mem::take(&mut self.touched);
+        Aftermath {
+            events: std::mem::take(&mut self.events),
+            touched: if self.tracking { touched } else { Vec::new() },
+        }
+    }
+
+    /// Undoes a unit that began with [`begin_journal`](Self::begin_journal), as if it had never run. `false`: there is none.
+    pub fn rollback(&mut self, keyspace: &mut Keyspace) -> bool {
+        let Some(journal) = self.journal.take() else { return false };
+        journal.undo(&mut keyspace.databases);
+        self.changes = self.changes_at_begin;
+        self.effects.clear();
+        self.events.clear();
+        self.touched.clear();
+        true
+    }
+
+    /// Has the running unit changed anything?
+    pub fn unit_changed(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| !journal.is_empty())
+    }
+}
+
+impl<'k> WriteTxn<'k> {
+    pub fn new(keyspace: &'k mut Keyspace, state: &'k mut WriteState, database: usize, now_ms: u64) -> Self {
+        WriteTxn {
+            keyspace,
+            state,
+            database,
+            now_ms,
+            protocol: Protocol::Resp2,
+            expiry: KeyExpiry::Delete,
+            touch: true,
+        }
+    }
+
+    /// Runs a command within the unit and records it as it was called, unless it states its own effect.
+    pub fn call<R>(
+        &mut self,
+        args: &[&[u8]],
+        command: impl FnOnce(&mut Self) -> Result<R, ErrorReply>,
+    ) -> Result<R, ErrorReply> {
+        let changes = self.state.changes;
+        let database = self.database;
+        self.state.effects.stated = false;
+        let result = command(self);
+        if self.state.changes != changes && !self.state.effects.stated {
+            self.state.effects.record(database, args);
+        }
+        self.state.effects.stated = false;
+        result
+    }
+
+    /// A reader of the same moment.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader {
+            keyspace: self.keyspace,
+            database: self.database,
+            now_ms: self.now_ms,
+            protocol: self.protocol,
+            expiry: self.expiry,
+            touch: self.touch,
+            counters: None,
+        }
+    }
+
+    /// Runs a read command within the unit.
+    pub fn read(&self, read: impl FnOnce(&Reader<'_>) -> CommandResult<'static>) -> CommandResult<'static> {
+        read(&self.reader())
+    }
+
+    pub fn keyspace(&self) -> &Keyspace {
+        self.keyspace
+    }
+
+    pub fn settings(&self) -> &Settings {
+        self.keyspace.settings()
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.keyspace.settings().limits
+    }
+
+    // ---- What replicas and the AOF are told ----
+
+    /// States an effect of the running command; it is then no longer recorded as it was called.
+    pub fn state_effect(&mut self, args: &[&[u8]]) {
+        self.state.effects.stated = true;
+        self.state.effects.record(self.database, args);
+    }
+
+    /// States that the running command has no effect of its own, though it changed something.
+    pub fn state_no_effect(&mut self) {
+        self.state.effects.stated = true;
+    }
+
+    /// Counts `count` changes. A command that counts none is not recorded.
+    pub fn count_changes(&mut self, count: u64) {
+        self.state.changes += count;
+    }
+
+    /// Notes an event of `key`, if anybody can want its class.
+    pub fn notify(&mut self, class: EventClasses, name: &'static str, key: &[u8]) {
+        if self.settings().events.has_any(class) {
+            self.state.events.push(Event { database: self.database, class, name, key: key.to_vec() });
+        }
+    }
+
+    /// The usual end of a change: the key was touched, an event is noted, `count` changes are counted.
+    pub fn changed(&mut self, class: EventClasses, name: &'static str, key: &[u8], count: u64) {
+        self.touched(key);
+        self.notify(class, name, key);
+        self.count_changes(count);
+    }
+
+    /// Says that the value of `key` is another one now: watchers, waiting and tracking clients are told when the unit ends.
+    pub fn touched(&mut self, key: &[u8]) {
+        let state = &mut *self.state;
+        if state.tracking || state.watchers.key_count() > 0 || !state.waited.is_empty() {
+            state.touched.push((self.database, key.into()));
+        }
+    }
+
+    // ---- Looking ----
+
+    /// The live entry of `key`. If its time has passed it is deleted first, which is an effect of its own.
+    pub fn lookup(&mut self, key: &[u8]) -> Option<&Entry> {
+        let found = self.keyspace.databases[self.database].get(key)?.expire_at_ms();
+        if found.is_some_and(|at| at <= self.now_ms) {
+            match self.expiry {
+                KeyExpiry::Delete => {
+                    self.expire(key);
+                    return None;
+                }
+                KeyExpiry::Hide => return None,
+                KeyExpiry::Ignore => {}
+            }
+        }
+        let entry = self.keyspace.databases[self.database].get(key)?;
+        if self.touch {
+            self.keyspace.settings.access.touch(entry, self.now_ms);
+        }
+        Some(entry)
+    }
+
+    pub fn contains(&mut self, key: &[u8]) -> bool {
+        self.lookup(key).is_some()
+    }
+
+    pub fn string(&mut self, key: &[u8]) -> Result<Option<StringValue<'_>>, ErrorReply> {
+        self.lookup(key).map(StringValue::of).transpose()
+    }
+
+    pub fn list(&mut self, key: &[u8]) -> Result<Option<&List>, ErrorReply> {
+        self.lookup(key).map(list_of).transpose()
+    }
+
+    pub fn set(&mut self, key: &[u8]) -> Result<Option<&Set>, ErrorReply> {
+        self.lookup(key).map(set_of).transpose()
+    }
+
+    pub fn sorted_set(&mut self, key: &[u8]) -> Result<Option<&SortedSet>, ErrorReply> {
+        self.lookup(key).map(sorted_set_of).transpose()
+    }
+
+    pub fn hash(&mut self, key: &[u8]) -> Result<Option<&Hash>, ErrorReply> {
+        self.lookup(key).map(hash_of).transpose()
+    }
+
+    // ---- Changing values in place ----
+
+    /// The live entry of `key`, to be changed. Its old version is kept while a journal is on.
+    pub fn change_entry(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        self.lookup(key)?;
+        self.keep(key);
+        self.keyspace.databases[self.database].entries.get_mut(key)
+    }
+
+    pub fn change_list(&mut self, key: &[u8]) -> Result<Option<&mut List>, ErrorReply> {
+        self.change_entry(key).map(|entry| entry.list_mut().ok_or(ErrorReply::WRONG_TYPE)).transpose()
+    }
+
+    pub fn change_set(&mut self, key: &[u8]) -> Result<Option<&mut Set>, ErrorReply> {
+        self.change_entry(key).map(|entry| entry.set_mut().ok_or(ErrorReply::WRONG_TYPE)).transpose()
+    }
+
+    pub fn change_sorted_set(&mut self, key: &[u8]) -> Result<Option<&mut SortedSet>, ErrorReply> {
+        self.change_entry(key).map(|entry| entry.sorted_set_mut().ok_or(ErrorReply::WRONG_TYPE)).transpose()
+    }
+
+    pub fn change_hash(&mut self, key: &[u8]) -> Result<Option<&mut Hash>, ErrorReply> {
+        self.change_entry(key).map(|entry| entry.hash_mut().ok_or(ErrorReply::WRONG_TYPE)).transpose()
+    }
+
+    /// Deletes `key` if its collection has no elements left; the "del" event is noted. `true` if so.
+    pub fn remove_if_empty(&mut self, key: &[u8]) -> bool {
+        let empty = match self.keyspace.databases[self.database].get(key) {
+            Some(entry) => entry.is_empty_collection(),
+            None => false,
+        };
+        if empty {
+            self.remove(key);
+            self.notify(EventClasses::GENERIC, "del", key);
+        }
+        empty
+    }
+
+    // ---- Whole entries ----
+
+    /// Puts in an entry, replacing what was under its key. `new` events are noted; touching the key is the caller's.
+    pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
+        self.keep(entry.key());
+        entry.set_access_clock(self.keyspace.settings.access.fresh(self.now_ms));
+        let want_new = self.settings().events.has_any(EventClasses::NEW);
+        let key = want_new.then(|| entry.key().to_vec());
+        let old = self.keyspace.databases[self.database].insert(entry);
+        if let (Some(key), None) = (key, &old) {
+            self.notify(EventClasses::NEW, "new", &key);
+        }
+        old
+    }
+
+    /// Sets `key` to a string, whatever it held. `expire_at_ms` is the new expiry (`None`: none).
+    pub fn insert_string(&mut self, key: &[u8], value: &[u8], expire_at_ms: Option<u64>) {
+        let old = self.insert(Entry::string(key, value, expire_at_ms));
+        drop(old);
+    }
+
+    /// Takes `key` out, without looking whether its time has passed.
+    pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+        self.keep(key);
+        self.keyspace.databases[self.database].remove(key)
+    }
+
+    /// Deletes a live key: touched, and the "del" event noted. Counting the change is the caller's.
+    pub fn delete(&mut self, key: &[u8]) -> bool {
+        if !self.contains(key) {
+            return false;
+        }
+        self.remove(key);
+        self.touched(key);
+        self.notify(EventClasses::GENERIC, "del", key);
+        true
+    }
+
+    /// Changes or takes away the expiry of a live key. `false`: there is no such key.
+    pub fn set_expiry(&mut self, key: &[u8], expire_at_ms: Option<u64>) -> bool {
+        if !self.contains(key) {
+            return false;
+        }
+        self.keep(key);
+        self.keyspace.databases[self.database].set_expiry(key, expire_at_ms)
+    }
+
+    /// Deletes a key whose time has passed, as an effect of its own.
+    fn expire(&mut self, key: &[u8]) {
+        self.remove(key);
+        self.state.expired_keys += 1;
+        self.notify(EventClasses::EXPIRED, "expired", key);
+        self.touched(key);
+        let name: &[u8] = if self.settings().lazy_free.expire { b"UNLINK" } else { b"DEL" };
+        self.state.effects.record(self.database, &[name, key]);
+        // Not counted as a change: a command that only met an expired key is not recorded for it.
+    }
+
+    /// Deletes up to `most` keys of all databases that are due. Returns how many records it looked at and whether that was all.
+    pub fn expire_due(&mut self, most: usize) -> usize {
+        let mut looked = 0;
+        for database in 0..self.keyspace.databases.len() {
+            let (due, taken) = self.keyspace.databases[database].take_due(self.now_ms, most - looked);
+            looked += taken;
+            self.database = database;
+            for key in due {
+                self.expire(&key);
+            }
+        }
+        looked
+    }
+
+    /// Deletes `key` of `database` if its time has passed.
+    pub fn expire_if_due(&mut self, database: usize, key: &[u8]) {
+        self.database = database;
+        let now_ms = self.now_ms;
+        let due = |entry: &Entry| entry.expire_at_ms().is_some_and(|at| at <= now_ms);
+        if self.expiry == KeyExpiry::Delete && self.keyspace.databases[database].get(key).is_some_and(due) {
+            self.expire(key);
+        }
+    }
+
+    // ---- Whole databases ----
+
+    /// Empties a database (`None`: all) and returns how many keys went. Their memory is the caller's to drop.
+    pub fn flush(&mut self, database: Option<usize>) -> (usize, Vec<Database>) {
+        self.keep_all();
+        let range = database.map_or(0..self.keyspace.databases.len(), |index| index..index + 1);
+        let mut removed = 0;
+        let mut old = Vec::new();
+        for index in range {
+            let databases = &self.keyspace.databases;
+            let (now_ms, tracking) = (self.now_ms, self.state.tracking);
+            let entries = &databases[index];
+            self.state.watchers.changed_where(index, |key, was_expired| {
+                entries.get(key).is_some_and(|entry| {
+                    !(was_expired && entry.expire_at_ms().is_some_and(|at| at <= now_ms))
+                })
+            });
+            if tracking || !self.state.waited.is_empty() {
+                let keys = entries.entries().iter().map(|entry| (index, Box::from(entry.key())));
+                self.state.touched.extend(keys);
+            }
+            removed += entries.len();
+            old.push(std::mem::take(&mut self.keyspace.databases[index]));
+        }
+        (removed, old)
+    }
+
+    /// Swaps two databases.
+    pub fn swap_databases(&mut self, one: usize, other: usize) {
+        if one == other {
+            return;
+        }
+        self.keep_all();
+        self.keyspace.databases.swap(one, other);
+        for (index, before) in [(one, other), (other, one)] {
+            let (now, was) = (&self.keyspace.databases[index], &self.keyspace.databases[before]);
+            self.state
+                .watchers
+                .changed_where(index, |key, _| now.get(key).is_some() || was.get(key).is_some());
+            self.state.waited.all_changed(index);
+        }
+    }
+
+    // ---- Watching ----
+
+    /// Lets `flag` watch `key` of the selected database.
+    pub fn watch(&mut self, flag: &WatchFlag, key: &[u8]) {
+        let now_ms = self.now_ms;
+        let entry = self.keyspace.databases[self.database].get(key);
+        let was_expired = entry.and_then(Entry::expire_at_ms).is_some_and(|at| at <= now_ms);
+        self.state.watchers.add(flag, self.database, key, was_expired);
+    }
+
+    fn keep(&mut self, key: &[u8]) {
+        if let Some(journal) = &mut self.state.journal {
+            journal.keep(self.database, key, self.keyspace.databases[self.database].get(key));
+        }
+    }
+
+    fn keep_all(&mut self) {
+        if let Some(journal) = &mut self.state.journal {
+            journal.keep_all(&self.keyspace.databases);
+        }
+    }
+}
+
+/// Access to a collection that is made when it is missing.
+macro_rules! or_new {
+    ($name:ident, $change:ident, $variant:ident) => {
+        impl WriteTxn<'_> {
+            /// The value of `key` to be changed, made by `new` if there is none.
+            pub fn $name(
+                &mut self,
+                key: &[u8],
+                new: impl FnOnce() -> $variant,
+            ) -> Result<&mut $variant, ErrorReply> {
+                if self.$change(key)?.is_none() {
+                    self.insert(Entry::collection(key, Collection::$variant(new()), None));
+                }
+                // Found or just put in, so it is there and of this type.
+                self.$change(key)?.ok_or(ErrorReply::NO_SUCH_KEY)
+            }
+        }
+    };
+}
+
+or_new!(list_or_new, change_list, List);
+or_new!(set_or_new, change_set, Set);
+or_new!(sorted_set_or_new, change_sorted_set, SortedSet);
+or_new!(hash_or_new, change_hash, Hash);

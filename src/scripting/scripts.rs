@@ -1,0 +1,265 @@
+//! The script cache: the bodies of all scripts that can be called by their digest. Shared by everyone who
+//! starts scripts; compiled forms are in the interpreters and do not concern it.
+//!
+//! Invariant: at most [`EVAL_CAPACITY`] scripts came by EVAL, the least recently used leave first; those loaded
+//! with SCRIPT LOAD stay until a flush.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use sha1::{Digest, Sha1};
+
+use super::flags::{ScriptFlags, script_shebang};
+use crate::protocol::ErrorReply;
+
+/// How many scripts that came by EVAL are kept.
+pub const EVAL_CAPACITY: usize = 500;
+
+/// The SHA1 of a script's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ScriptDigest(pub [u8; 20]);
+
+impl ScriptDigest {
+    /// The digest of a body.
+    pub fn of(body: &[u8]) -> Self {
+        ScriptDigest(Sha1::digest(body).into())
+    }
+
+    /// Reads 40 hexadecimal digits of either case.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text: &[u8; 40] = text.try_into().ok()?;
+        let mut digest = [0; 20];
+        for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
+            let digit = |byte: u8| (byte as char).to_digit(16);
+            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+        }
+        Some(ScriptDigest(digest))
+    }
+
+    /// 40 lowercase hexadecimal digits.
+    pub fn hex(&self) -> [u8; 40] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 40];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        text
+    }
+}
+
+/// A script's body, with what its first line declares. Never changes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Script {
+    digest: ScriptDigest,
+    body: Arc<[u8]>,
+    flags: ScriptFlags,
+    shebang_len: usize,
+}
+
+impl Script {
+    /// Reads the first line of `body`. Whether the rest compiles is the engine's to say.
+    pub fn new(body: impl Into<Arc<[u8]>>) -> Result<Self, ErrorReply> {
+        let body = body.into();
+        let shebang = script_shebang(&body)?;
+        Ok(Script { digest: ScriptDigest::of(&body), body, flags: shebang.flags, shebang_len: shebang.len })
+    }
+
+    pub fn digest(&self) -> ScriptDigest {
+        self.digest
+    }
+
+    /// The whole body, as it was sent.
+    pub fn body(&self) -> &Arc<[u8]> {
+        &self.body
+    }
+
+    pub fn flags(&self) -> ScriptFlags {
+        self.flags
+    }
+
+    /// The part of the body that Lua compiles.
+    pub(super) fn code(&self) -> &[u8] {
+        &self.body[self.shebang_len..]
+    }
+}
+
+/// How a script came into the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// By EVAL: it may be evicted.
+    Eval,
+    /// By SCRIPT LOAD, the stream or a file: it stays.
+    Load,
+}
+
+#[derive(Default)]
+struct Entries {
+    scripts: HashMap<ScriptDigest, Entry, foldhash::fast::RandomState>,
+    /// Counts uses; the order of the evictable scripts.
+    clock: u64,
+    evictable: usize,
+    evicted: u64,
+    body_bytes: usize,
+}
+
+struct Entry {
+    script: Arc<Script>,
+    origin: Origin,
+    used: u64,
+}
+
+/// A handle to the cache; clones share it.
+#[derive(Clone, Default)]
+pub struct ScriptCache {
+    entries: Arc<Mutex<Entries>>,
+}
+
+impl ScriptCache {
+    /// The script with this digest, which counts as used now.
+    pub fn get(&self, digest: &ScriptDigest) -> Option<Arc<Script>> {
+        let mut entries = self.entries.lock();
+        entries.clock += 1;
+        let now = entries.clock;
+        let entry = entries.scripts.get_mut(digest)?;
+        entry.used = now;
+        Some(entry.script.clone())
+    }
+
+    /// The script and its origin, without counting as a use.
+    pub fn peek(&self, digest: &ScriptDigest) -> Option<(Arc<Script>, Origin)> {
+        let entries = self.entries.lock();
+        entries.scripts.get(digest).map(|entry| (entry.script.clone(), entry.origin))
+    }
+
+    /// Adds a script that compiles. One that is there and is now loaded with `Origin::Load` is no longer
+    /// evicted; nothing makes a loaded one evictable again. Returns the cached script.
+    pub fn insert(&self, script: Arc<Script>, origin: Origin) -> Arc<Script> {
+        let mut entries = self.entries.lock();
+        entries.clock += 1;
+        let now = entries.clock;
+        if let Some(entry) = entries.scripts.get_mut(&script.digest) {
+            entry.used = now;
+            let promoted = origin == Origin::Load && entry.origin == Origin::Eval;
+            if promoted {
+                entry.origin = Origin::Load;
+            }
+            let script = entry.script.clone();
+            entries.evictable -= usize::from(promoted);
+            return script;
+        }
+        if origin == Origin::Eval {
+            if entries.evictable >= EVAL_CAPACITY {
+                entries.evict();
+            }
+            entries.evictable += 1;
+        }
+        entries.body_bytes += script.body.len();
+        entries.scripts.insert(script.digest, Entry { script: script.clone(), origin, used: now });
+        script
+    }
+
+    /// SCRIPT FLUSH.
+    pub fn clear(&self) {
+        let mut entries = self.entries.lock();
+        entries.scripts = HashMap::default();
+        entries.evictable = 0;
+        entries.body_bytes = 0;
+    }
+
+    /// All loaded scripts and those by EVAL, in no order: for full syncs and AOF bases.
+    pub fn all(&self) -> Vec<(Arc<Script>, Origin)> {
+        let entries = self.entries.lock();
+        entries.scripts.values().map(|entry| (entry.script.clone(), entry.origin)).collect()
+    }
+
+    /// How many scripts are cached.
+    pub fn len(&self) -> usize {
+        self.entries.lock().scripts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many scripts were evicted since the start (`evicted_scripts`).
+    pub fn evicted(&self) -> u64 {
+        self.entries.lock().evicted
+    }
+
+    /// The bytes that bodies and their entries take (`used_memory_scripts`).
+    pub fn memory(&self) -> usize {
+        let entries = self.entries.lock();
+        let each = std::mem::size_of::<Entry>()
+            + std::mem::size_of::<ScriptDigest>()
+            + std::mem::size_of::<Script>();
+        entries.body_bytes + entries.scripts.len() * each
+    }
+}
+
+impl Entries {
+    /// Drops the least recently used script that came by EVAL. A walk over the whole cache: it happens once for
+    /// each new EVAL body, which costs more to compile.
+    fn evict(&mut self) {
+        let oldest = self.scripts.iter().filter(|(_, entry)| entry.origin == Origin::Eval);
+        let oldest = oldest.min_by_key(|(_, entry)| entry.used).map(|(digest, _)| *digest);
+        if let Some(entry) = oldest.and_then(|digest| self.scripts.remove(&digest)) {
+            self.body_bytes -= entry.script.body.len();
+            self.evictable -= 1;
+            self.evicted += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(body: &str) -> Arc<Script> {
+        Arc::new(Script::new(body.as_bytes()).expect("a script"))
+    }
+
+    #[test]
+    fn digests_are_read_in_either_case() {
+        let digest = ScriptDigest::of(b"return 1");
+        assert_eq!(&digest.hex(), b"e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+        assert_eq!(ScriptDigest::parse(b"E0E1F9FABFC9D4800C877A703B823AC0578FF8DB"), Some(digest));
+        assert_eq!(ScriptDigest::parse(b"e0e1"), None);
+        assert_eq!(ScriptDigest::parse(&[b'g'; 40]), None);
+    }
+
+    #[test]
+    fn the_least_recently_used_eval_script_leaves() {
+        let cache = ScriptCache::default();
+        let loaded = cache.insert(script("return 'loaded'"), Origin::Load);
+        let first = cache.insert(script("return 0"), Origin::Eval);
+        let second = cache.insert(script("return 1"), Origin::Eval);
+        for n in 2..EVAL_CAPACITY {
+            cache.insert(script(&format!("return {n}")), Origin::Eval);
+        }
+        assert_eq!((cache.len(), cache.evicted()), (EVAL_CAPACITY + 1, 0));
+        cache.get(&first.digest()).expect("cached");
+        cache.insert(script("return 'one more'"), Origin::Eval);
+        assert_eq!((cache.len(), cache.evicted()), (EVAL_CAPACITY + 1, 1));
+        assert!(cache.peek(&second.digest()).is_none());
+        assert!(cache.peek(&first.digest()).is_some());
+        assert!(cache.peek(&loaded.digest()).is_some());
+    }
+
+    #[test]
+    fn loading_promotes_and_flushing_clears() {
+        let cache = ScriptCache::default();
+        let one = cache.insert(script("return 1"), Origin::Eval);
+        let again = cache.clone().insert(script("return 1"), Origin::Load);
+        assert!(Arc::ptr_eq(&one, &again));
+        cache.insert(script("return 1"), Origin::Eval);
+        assert_eq!(cache.peek(&one.digest()).map(|(_, origin)| origin), Some(Origin::Load));
+        assert!(cache.memory() > 8);
+        cache.clear();
+        assert!(cache.is_empty());
+        assert_eq!(cache.memory(), 0);
+        cache.insert(script("return 1"), Origin::Eval);
+        assert_eq!(cache.len(), 1);
+    }
+}

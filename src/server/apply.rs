@@ -1,0 +1,44 @@
+//! What the server does when directives have changed: the effects that are more than another value to read.
+
+use super::Server;
+use super::config::{Config, Effect};
+use super::execute::Executor;
+
+impl Server {
+    /// Applies one effect of a change, `config` being the values that are to hold. An error takes the change back.
+    pub fn apply(&self, _executor: &mut Executor<'_>, effect: Effect, config: &Config) -> Result<(), String> {
+        match effect {
+            Effect::Port | Effect::Bind => self.listen_anew(config),
+            Effect::Directory => {
+                std::env::set_current_dir(&config.dir.0).map_err(|error| format!("Can't chdir: {error}"))
+            }
+            Effect::CommandLog => {
+                self.slow_log.shorten_to(config.commandlog_slow_execution_max_len as usize);
+                Ok(())
+            }
+            Effect::Logging => {
+                super::log::configure(config);
+                Ok(())
+            }
+            Effect::Requirepass => Ok(()),
+            // Read where they matter, each time anew.
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes over values that are kept where hot paths read them.
+    pub fn refresh(&self) {
+        self.slow_log.set_threshold(self.config().commandlog_execution_slower_than_us);
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_stats(&self) {
+        self.stats.reset();
+        for set in self.reactor_stats.iter().map(|stats| &**stats).chain([&self.unblocked_stats]) {
+            set.reset();
+        }
+        for counters in &self.reactor_counters {
+            counters.reset();
+        }
+    }
+}

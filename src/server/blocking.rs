@@ -1,0 +1,146 @@
+//! Clients that wait: for keys (BLPOP and its kin), for replicas (WAIT), for a pause to end.
+//!
+//! A call that waits for keys is kept here whole. Whoever holds the write guard when a key changed runs it again on
+//! behalf of its client, so it is served at the moment of the change, on any reactor, first come first served.
+//!
+//! Invariant: a client in `Core::blocked` stands in the queue of each of its keys, and nowhere else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client::{Client, ClientNumber, Unblock};
+use super::core::Core;
+use super::table::Entry;
+use super::{Server, commandstats};
+use crate::command::{BlockOnKeys, BlockingFn, Outcome};
+use crate::keyspace::{KeyExpiry, Reader, WriteTxn};
+use crate::protocol::{ErrorReply, Reply};
+
+/// How a connection waits.
+pub struct Waiting {
+    pub timeout: Option<Duration>,
+    /// Makes the reply when the time is over.
+    pub on_timeout: Box<dyn FnOnce(&Arc<Server>) -> Reply<'static>>,
+    /// May FAILOVER, a demotion or CLIENT UNBLOCK end it?
+    pub interruptible: bool,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Waiting").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+/// A call that waits for keys.
+#[derive(Debug)]
+pub struct BlockedCall {
+    pub client: Arc<Client>,
+    pub entry: &'static Entry,
+    pub function: BlockingFn,
+    pub args: Vec<Vec<u8>>,
+    pub database: usize,
+    pub block: BlockOnKeys,
+    /// Was it answered without bytes (CLIENT REPLY OFF)?
+    pub silent: bool,
+}
+
+impl Core {
+    /// Lets `call` wait for its keys.
+    pub fn block(&mut self, call: BlockedCall) {
+        for key in &call.block.keys {
+            self.writes.waited.wait(call.client.number, call.database, key);
+        }
+        self.blocked.insert(call.client.number, call);
+    }
+
+    /// Forgets the waiting call of a client, if it has one.
+    pub fn forget_blocked(&mut self, client: ClientNumber) -> Option<BlockedCall> {
+        let call = self.blocked.remove(&client)?;
+        for key in &call.block.keys {
+            self.writes.waited.forget(client, call.database, key);
+        }
+        Some(call)
+    }
+
+    /// Ends every wait for keys with an error: the node is a replica now.
+    pub fn interrupt_blocked(&mut self, error: &ErrorReply) {
+        let clients: Vec<_> = self.blocked.keys().copied().collect();
+        for client in clients {
+            if let Some(call) = self.forget_blocked(client) {
+                call.client.send(&Reply::Error(error.clone()));
+                call.client.unblock(Unblock::Answered);
+            }
+        }
+    }
+}
+
+/// Serves the clients that wait for keys which have changed, until no key is ready.
+pub fn serve_ready(server: &Arc<Server>, core: &mut Core, now_ms: u64, expiry: KeyExpiry) {
+    while core.writes.waited.has_ready() {
+        for (database, key) in core.writes.waited.take_ready() {
+            for client in core.writes.waited.queue(database, &key) {
+                serve_one(server, core, client, database, &key, now_ms, expiry);
+            }
+        }
+    }
+}
+
+fn serve_one(
+    server: &Arc<Server>,
+    core: &mut Core,
+    number: ClientNumber,
+    database: usize,
+    key: &[u8],
+    now_ms: u64,
+    expiry: KeyExpiry,
+) {
+    let Some(call) = core.blocked.get(&number) else { return };
+    if !holds_kind(core, call, database, key, now_ms, expiry) {
+        return;
+    }
+    let Some(call) = core.blocked.remove(&number) else { return };
+    let args: Vec<&[u8]> = call.args.iter().map(Vec::as_slice).collect();
+    let began = std::time::Instant::now();
+    let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, call.database, now_ms);
+    transaction.protocol = call.client.protocol();
+    transaction.expiry = expiry;
+    let outcome = transaction.call(&args, |transaction| (call.function)(transaction, &args));
+    let reply = match outcome {
+        Ok(Outcome::Block(_)) => {
+            drop(args);
+            core.blocked.insert(number, call);
+            return;
+        }
+        Ok(Outcome::Reply(reply)) => reply,
+        Err(error) => Reply::Error(error),
+    };
+    commandstats::record_unblocked(server, call.entry, began.elapsed(), &reply);
+    for key in &call.block.keys {
+        core.writes.waited.forget(number, call.database, key);
+    }
+    super::execute::publish_unit(server, core);
+    if !call.silent {
+        call.client.send(&reply);
+    }
+    call.client.unblock(Unblock::Answered);
+}
+
+fn holds_kind(
+    core: &Core,
+    call: &BlockedCall,
+    database: usize,
+    key: &[u8],
+    now_ms: u64,
+    expiry: KeyExpiry,
+) -> bool {
+    let reader = Reader {
+        keyspace: &core.keyspace,
+        database,
+        now_ms,
+        protocol: call.client.protocol(),
+        expiry,
+        touch: false,
+        counters: None,
+    };
+    reader.peek(key).is_some_and(|entry| entry.kind() == call.block.kind)
+}

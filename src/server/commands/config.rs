@@ -1,0 +1,128 @@
+//! CONFIG: reading and changing directives while the server runs. What a directive is stands in `server::config`.
+
+use crate::base::file::SystemFileSystem;
+use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
+use crate::protocol::{ErrorReply, Reply};
+use crate::server::admission::Conditions;
+use crate::server::call::Call;
+use crate::server::config::Access;
+use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+
+const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
+
+pub const COMMANDS: &[HostCommand] = &[HostCommand {
+    name: "config",
+    summary: "The configuration of the running server.",
+    since: "2.0.0",
+    complexity: "Depends on subcommand",
+    group: Group::Server,
+    ..Command::container(&[
+        HostCommand {
+            name: "get",
+            summary: "The values of directives.",
+            since: "2.0.0",
+            complexity: "O(N), N being the number of directives",
+            arity: -3,
+            arguments: &[Argument::new("parameter", ArgumentKind::String).multiple()],
+            ..command(ADMIN, get)
+        },
+        HostCommand {
+            name: "set",
+            summary: "Changes directives, all of them or none.",
+            since: "2.0.0",
+            complexity: "O(N), N being the number of directives",
+            arity: -4,
+            arguments: &[Argument::block(
+                "data",
+                &[
+                    Argument::new("parameter", ArgumentKind::String),
+                    Argument::new("value", ArgumentKind::String),
+                ],
+            )
+            .multiple()],
+            ..command(ADMIN, set)
+        },
+        HostCommand {
+            name: "resetstat",
+            summary: "Sets the counters of INFO to zero.",
+            since: "2.0.0",
+            arity: 2,
+            ..command(ADMIN, |call| {
+                call.server().reset_stats();
+                Ok(Reply::Ok.into())
+            })
+        },
+        HostCommand {
+            name: "rewrite",
+            summary: "Writes the configuration into its file.",
+            since: "2.8.0",
+            arity: 2,
+            ..command(ADMIN, rewrite)
+        },
+        HostCommand {
+            name: "help",
+            summary: "What CONFIG understands.",
+            since: "5.0.0",
+            arity: 2,
+            ..command(Flags::LOADING.and(Flags::STALE), |call| Ok(super::help(call, HELP).into()))
+        },
+    ])
+}];
+
+const HELP: &[&str] = &[
+    "GET <pattern> [<pattern> ...]",
+    "    Return the directives that match <pattern>, and their values.",
+    "SET <directive> <value> [<directive> <value> ...]",
+    "    Change directives: all of them, or none.",
+    "RESETSTAT",
+    "    Set the counters of INFO to zero.",
+    "REWRITE",
+    "    Write the configuration into the file that the server was started with.",
+];
+
+const fn command(flags: Flags, function: PlainFn) -> HostCommand {
+    Command { group: Group::Server, flags, ..Command::host(HostHandler::Plain(function)) }
+}
+
+fn get(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let found = call.server().config().get(&call.args[2..]);
+    let pairs = found.into_iter().map(|(name, value)| (Reply::Owned(name), Reply::Owned(value)));
+    Ok(Reply::Map(pairs.collect()).into())
+}
+
+fn set(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    if call.args.len() % 2 != 0 {
+        return Err(super::wrong_arguments(call));
+    }
+    let server = call.server();
+    let pairs: Vec<(&[u8], &[u8])> = call.args[2..].chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    let address = &call.session.client.address;
+    let is_local = address.starts_with("127.") || address.starts_with("[::1]") || !address.contains('.');
+    let access = Access { is_local, is_loading: server.conditions.has(Conditions::LOADING) };
+    let executor = &mut *call.executor;
+    server.config.set(&pairs, access, &mut |change, config| server.apply(executor, change.effect, config))?;
+    server.refresh();
+    let settings = crate::server::keyspace_settings(&server.config());
+    let core = call.core_mut();
+    if *core.keyspace.settings() != settings {
+        core.keyspace.set_settings(settings);
+    }
+    Ok(Reply::Ok.into())
+}
+
+fn rewrite(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let server = call.server();
+    let Some(path) = &server.config_file else {
+        return Err(ErrorReply::new("ERR The server is running without a config file"));
+    };
+    match server.config().rewrite(&SystemFileSystem, path, &[], false) {
+        Ok(()) => {
+            tracing::info!("CONFIG REWRITE executed with success.");
+            Ok(Reply::Ok.into())
+        }
+        Err(error) => {
+            tracing::warn!("CONFIG REWRITE failed: {error}");
+            Err(ErrorReply::from_text(format!("ERR Rewriting config file: {error}")))
+        }
+    }
+}

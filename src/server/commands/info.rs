@@ -1,0 +1,290 @@
+//! INFO: what the server knows of itself, in sections of `name:value` lines.
+
+use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+
+use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
+use crate::protocol::{ErrorReply, Reply};
+use crate::server::Server;
+use crate::server::call::Call;
+use crate::server::client::Traits;
+use crate::server::command_line::VALKEY_VERSION;
+use crate::server::core::Core;
+use crate::server::pubsub::Subject;
+use crate::server::table::{HostCommand, HostHandler, HostOutcome};
+
+pub const COMMANDS: &[HostCommand] = &[HostCommand {
+    name: "info",
+    summary: "What the server knows of itself.",
+    group: Group::Server,
+    arity: -1,
+    flags: Flags::LOADING.and(Flags::STALE),
+    categories: crate::command::Categories::DANGEROUS,
+    arguments: &[Argument::new("section", ArgumentKind::String).optional().multiple()],
+    ..Command::host(HostHandler::Plain(info))
+}];
+
+/// A section: its name, whether INFO without arguments shows it, and what writes it.
+struct Section {
+    name: &'static str,
+    title: &'static str,
+    shown: Shown,
+    write: fn(&mut Lines, &Arc<Server>, &Core),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Default,
+    All,
+    /// Only when asked for by name.
+    Named,
+}
+
+const SECTIONS: &[Section] = &[
+    Section { name: "server", title: "Server", shown: Shown::Default, write: server_section },
+    Section { name: "clients", title: "Clients", shown: Shown::Default, write: clients },
+    Section { name: "memory", title: "Memory", shown: Shown::Default, write: memory },
+    Section { name: "persistence", title: "Persistence", shown: Shown::Default, write: persistence },
+    Section { name: "stats", title: "Stats", shown: Shown::Default, write: stats },
+    Section { name: "replication", title: "Replication", shown: Shown::Default, write: replication },
+    Section { name: "cpu", title: "CPU", shown: Shown::Default, write: cpu },
+    Section { name: "commandstats", title: "Commandstats", shown: Shown::All, write: commandstats },
+    Section { name: "errorstats", title: "Errorstats", shown: Shown::Default, write: errorstats },
+    Section { name: "cluster", title: "Cluster", shown: Shown::Default, write: |lines, _, _| lines.put("cluster_enabled", 0) },
+    Section { name: "keyspace", title: "Keyspace", shown: Shown::Default, write: keyspace },
+];
+
+/// Lines of `name:value`, each ended by CRLF.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn put(&mut self, name: impl Display, value: impl Display) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "{name}:{value}\r\n");
+    }
+
+    /// A number of bytes, and the same for people.
+    fn put_bytes(&mut self, name: &str, bytes: u64) {
+        self.put(name, bytes);
+        self.put(format_args!("{name}_human"), human(bytes));
+    }
+}
+
+fn human(bytes: u64) -> String {
+    let units = [(1u64 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
+    match units.iter().find(|(size, _)| bytes >= *size) {
+        Some((size, unit)) => format!("{:.2}{unit}", bytes as f64 / *size as f64),
+        None => format!("{bytes}B"),
+    }
+}
+
+fn info(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let server = call.server().clone();
+    let wanted: Vec<String> =
+        call.args[1..].iter().map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).collect();
+    let asked = |word: &str| wanted.iter().any(|other| other == word);
+    let (everything, all) = (asked("everything"), asked("all") || asked("everything"));
+    let default = wanted.is_empty() || asked("default");
+    let core = call.core();
+    let mut lines = Lines::default();
+    for section in SECTIONS {
+        let shown = match section.shown {
+            Shown::Default => default || all,
+            Shown::All => all,
+            Shown::Named => everything && false,
+        };
+        if shown || asked(section.name) {
+            if !lines.0.is_empty() {
+                lines.0 += "\r\n";
+            }
+            lines.0 += &format!("# {}\r\n", section.title);
+            (section.write)(&mut lines, &server, core);
+        }
+    }
+    Ok(Reply::Verbatim(*b"txt", lines.0.into_bytes()).into())
+}
+
+fn server_section(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
+    let config = server.config();
+    let uptime = server.uptime_seconds();
+    lines.put("redis_version", "7.2.4");
+    lines.put("server_name", "valkey");
+    lines.put("valkey_version", VALKEY_VERSION);
+    lines.put("valkey_release_stage", "ga");
+    lines.put("understudy_version", env!("CARGO_PKG_VERSION"));
+    lines.put("redis_git_sha1", "00000000");
+    lines.put("redis_git_dirty", 0);
+    lines.put("redis_build_id", "0");
+    lines.put(if config.extended_redis_compatibility { "redis_mode" } else { "server_mode" }, "standalone");
+    lines.put("os", format_args!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
+    lines.put("arch_bits", usize::BITS);
+    lines.put("monotonic_clock", "POSIX clock_gettime");
+    lines.put("multiplexing_api", "epoll");
+    lines.put("gcc_version", "0.0.0");
+    lines.put("process_id", std::process::id());
+    lines.put("process_supervised", "no");
+    lines.put("run_id", &server.run_id);
+    lines.put("tcp_port", config.port);
+    lines.put("server_time_usec", server.now_us());
+    lines.put("uptime_in_seconds", uptime);
+    lines.put("uptime_in_days", uptime / 86400);
+    lines.put("hz", config.hz);
+    lines.put("configured_hz", config.hz);
+    lines.put("clients_hz", config.hz);
+    lines.put("lru_clock", (server.now_ms() / 1000) & 0xff_ffff);
+    lines.put("executable", std::env::current_exe().unwrap_or_default().display());
+    lines.put("config_file", server.config_file.as_deref().unwrap_or("".as_ref()).display());
+    lines.put("io_threads_active", u8::from(server.reactor_stats.len() > 1));
+    lines.put("availability_zone", config.availability_zone.to_str());
+}
+
+fn clients(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
+    let all = server.clients.all();
+    let count = |trait_| all.iter().filter(|client| client.is(trait_)).count();
+    lines.put("connected_clients", all.len() - count(Traits::REPLICA) + count(Traits::MONITOR));
+    lines.put("cluster_connections", 0);
+    lines.put("maxclients", server.config().maxclients);
+    let most = |of: fn(&crate::server::client::Client) -> usize| all.iter().map(|client| of(client)).max().unwrap_or(0);
+    lines.put("client_recent_max_input_buffer", most(|client| client.figures.query_buffer.load(Relaxed)));
+    lines.put("client_recent_max_output_buffer", most(|client| client.figures.output_buffer.load(Relaxed)));
+    lines.put("blocked_clients", super::client::blocked_count(&all));
+    lines.put("tracking_clients", count(Traits::TRACKING));
+    lines.put("pubsub_clients", count(Traits::PUBSUB));
+    lines.put("watching_clients", all.iter().filter(|client| client.figures.watched.load(Relaxed) > 0).count());
+    lines.put("clients_in_timeout_table", count(Traits::BLOCKED));
+    lines.put("total_watched_keys", core.writes.watchers.key_count());
+    lines.put("total_blocking_keys", core.writes.waited.key_count());
+    lines.put("total_blocking_keys_on_nokey", 0);
+}
+
+fn memory(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
+    let config = server.config();
+    let memory = server.memory();
+    lines.put_bytes("used_memory", memory.used);
+    lines.put_bytes("used_memory_rss", memory.resident);
+    lines.put_bytes("used_memory_peak", memory.peak);
+    lines.put("used_memory_peak_perc", format_args!("{:.2}%", percent(memory.used, memory.peak)));
+    lines.put("used_memory_overhead", memory.at_start);
+    lines.put("used_memory_startup", memory.at_start);
+    let dataset = memory.used.saturating_sub(memory.at_start);
+    lines.put("used_memory_dataset", dataset);
+    lines.put("used_memory_dataset_perc", format_args!("{:.2}%", percent(dataset, memory.used)));
+    lines.put("allocator_allocated", memory.used);
+    lines.put("allocator_active", memory.active);
+    lines.put("allocator_resident", memory.resident);
+    lines.put("number_of_cached_scripts", server.scripts.len());
+    lines.put_bytes("used_memory_scripts", server.scripts.memory() as u64);
+    lines.put_bytes("maxmemory", config.maxmemory);
+    lines.put("maxmemory_policy", crate::server::config::Choice::name(config.maxmemory_policy));
+    lines.put("mem_fragmentation_ratio", format_args!("{:.2}", memory.resident as f64 / memory.used.max(1) as f64));
+    lines.put("mem_fragmentation_bytes", memory.resident.saturating_sub(memory.used));
+    lines.put("mem_not_counted_for_evict", 0);
+    lines.put("mem_clients_normal", 0);
+    lines.put("mem_allocator", "jemalloc-5.3.0");
+    lines.put("mem_overhead_db_hashtable_rehashing", 0);
+    lines.put("lazyfree_pending_objects", 0);
+    lines.put("lazyfreed_objects", 0);
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    part as f64 * 100.0 / whole.max(1) as f64
+}
+
+fn persistence(_lines: &mut Lines, _server: &Arc<Server>, _core: &Core) {}
+
+fn stats(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
+    let stats = &server.stats;
+    let (hits, misses) = server.hits_and_misses();
+    lines.put("total_connections_received", stats.connections.load(Relaxed));
+    lines.put("total_commands_processed", server.commands_processed());
+    lines.put("instantaneous_ops_per_sec", 0);
+    lines.put("total_net_input_bytes", stats.bytes_in.load(Relaxed));
+    lines.put("total_net_output_bytes", stats.bytes_out.load(Relaxed));
+    lines.put("total_net_repl_input_bytes", stats.replication_bytes_in.load(Relaxed));
+    lines.put("total_net_repl_output_bytes", stats.replication_bytes_out.load(Relaxed));
+    lines.put("rejected_connections", stats.rejected_connections.load(Relaxed));
+    lines.put("sync_full", stats.full_syncs.load(Relaxed));
+    lines.put("sync_partial_ok", stats.partial_syncs.load(Relaxed));
+    lines.put("sync_partial_err", stats.partial_syncs_refused.load(Relaxed));
+    lines.put("expired_keys", core.writes.expired_keys);
+    lines.put("expired_stale_perc", "0.00");
+    lines.put("expired_time_cap_reached_count", stats.expire_time_cap_reached.load(Relaxed));
+    lines.put("expire_cycle_cpu_milliseconds", stats.expire_cycle_milliseconds.load(Relaxed));
+    lines.put("evicted_keys", stats.evicted_keys.load(Relaxed));
+    lines.put("evicted_clients", stats.evicted_clients.load(Relaxed));
+    lines.put("evicted_scripts", server.scripts.evicted());
+    lines.put("keyspace_hits", hits);
+    lines.put("keyspace_misses", misses);
+    lines.put("pubsub_channels", server.pubsub.name_count(Subject::Channel));
+    lines.put("pubsub_patterns", server.pubsub.name_count(Subject::Pattern));
+    lines.put("pubsubshard_channels", server.pubsub.name_count(Subject::ShardChannel));
+    lines.put("latest_fork_usec", 0);
+    lines.put("total_forks", 0);
+    lines.put("tracking_total_keys", 0);
+    lines.put("tracking_total_items", 0);
+    lines.put("tracking_total_prefixes", 0);
+    lines.put("unexpected_error_replies", 0);
+    lines.put("total_error_replies", stats.error_replies.load(Relaxed));
+    lines.put("client_query_buffer_limit_disconnections", stats.query_buffer_disconnections.load(Relaxed));
+    lines.put("client_output_buffer_limit_disconnections", stats.output_buffer_disconnections.load(Relaxed));
+    for denied in ["auth", "cmd", "key", "channel"] {
+        lines.put(format_args!("acl_access_denied_{denied}"), 0);
+    }
+}
+
+fn replication(_lines: &mut Lines, _server: &Arc<Server>, _core: &Core) {}
+
+fn cpu(lines: &mut Lines, _server: &Arc<Server>, _core: &Core) {
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let usage = crate::server::process::resource_usage();
+    lines.put("used_cpu_sys", format_args!("{:.6}", seconds(usage.ru_stime)));
+    lines.put("used_cpu_user", format_args!("{:.6}", seconds(usage.ru_utime)));
+    lines.put("used_cpu_sys_children", "0.000000");
+    lines.put("used_cpu_user_children", "0.000000");
+}
+
+fn commandstats(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
+    for entry in server.table.entries() {
+        let sum = |of: fn(&crate::server::commandstats::CommandCounters) -> u64| -> u64 {
+            let sets = server.reactor_stats.iter().map(|stats| &**stats).chain([&server.unblocked_stats]);
+            sets.map(|set| of(set.of(entry.id))).sum()
+        };
+        let calls = sum(|counters| counters.calls.load(Relaxed));
+        let rejected = sum(|counters| counters.rejected.load(Relaxed));
+        let failed = sum(|counters| counters.failed.load(Relaxed));
+        if calls + rejected + failed == 0 {
+            continue;
+        }
+        let microseconds = sum(|counters| counters.nanoseconds.load(Relaxed)) / 1000;
+        lines.put(
+            format_args!("cmdstat_{}", entry.full_name),
+            format_args!(
+                "calls={calls},usec={microseconds},usec_per_call={:.2},rejected_calls={rejected},failed_calls={failed}",
+                microseconds as f64 / calls.max(1) as f64
+            ),
+        );
+    }
+}
+
+fn errorstats(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
+    for (code, count) in server.stats.errors() {
+        lines.put(format_args!("errorstat_{}", String::from_utf8_lossy(&code)), format_args!("count={count}"));
+    }
+}
+
+fn keyspace(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
+    let now_ms = server.now_ms();
+    for (index, database) in core.keyspace.databases().iter().enumerate().filter(|(_, database)| !database.is_empty()) {
+        lines.put(
+            format_args!("db{index}"),
+            format_args!(
+                "keys={},expires={},avg_ttl={}",
+                database.len(),
+                database.expiring(),
+                database.average_ttl_ms(now_ms)
+            ),
+        );
+    }
+}

@@ -1,0 +1,41 @@
+//! The commands that need the server, one file per family: functions and their `COMMANDS`.
+
+pub mod client;
+pub mod config;
+pub mod connection;
+pub mod info;
+pub mod server;
+pub mod pubsub;
+pub mod scripting;
+pub mod transactions;
+
+use super::call::Call;
+use super::table::HostCommand;
+use crate::protocol::{ErrorReply, Reply};
+
+/// All families; a new file is added here.
+pub const FAMILIES: &[&[HostCommand]] =
+    &[connection::COMMANDS, client::COMMANDS, config::COMMANDS, info::COMMANDS, server::COMMANDS, pubsub::COMMANDS, scripting::COMMANDS, transactions::COMMANDS];
+
+/// The HELP of a container: a first line that names it, then `lines`, then HELP itself.
+pub fn help(call: &Call<'_, '_>, lines: &[&'static str]) -> Reply<'static> {
+    let name = String::from_utf8_lossy(call.args[0]).to_uppercase();
+    let first = format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    let last = ["HELP", "    Print this help."];
+    let all = std::iter::once(first).chain(lines.iter().chain(&last).map(|line| (*line).to_owned()));
+    Reply::Array(all.map(|line| Reply::Status(line.into())).collect())
+}
+
+/// The error of a call with a number of arguments that its arity allows and its syntax does not.
+pub fn wrong_arguments(call: &Call<'_, '_>) -> ErrorReply {
+    crate::server::admission::wrong_arity(call.entry)
+}
+
+/// The same, where the subcommand is named and HELP is pointed at.
+pub fn wrong_subcommand_arguments(call: &Call<'_, '_>) -> ErrorReply {
+    let subcommand = String::from_utf8_lossy(call.args.get(1).copied().unwrap_or(b""));
+    let name = String::from_utf8_lossy(call.args[0]).to_uppercase();
+    ErrorReply::from_text(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {name} HELP."
+    ))
+}

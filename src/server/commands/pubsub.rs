@@ -1,0 +1,283 @@
+//! Publish and subscribe: SUBSCRIBE and its kin, PUBLISH, SPUBLISH, PUBSUB.
+
+use crate::command::{Argument, ArgumentKind, BeginSearch, Command, FindKeys, Flags, Group, KeySpec, KeyUse};
+use crate::protocol::{ErrorReply, Reply};
+use crate::server::Server;
+use crate::server::call::Call;
+use crate::server::pubsub::Subject;
+use crate::server::session::Session;
+use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+
+const SUBSCRIBING: Flags = Flags::PUBSUB.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
+const PUBLISHING: Flags =
+    Flags::PUBSUB.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST).and(Flags::MAY_REPLICATE);
+const LOOKING: Flags = Flags::PUBSUB.and(Flags::LOADING).and(Flags::STALE);
+const SHARD_CHANNEL: KeySpec = KeySpec {
+    uses: KeyUse::NOT_KEY,
+    begin: BeginSearch::Index(1),
+    find: FindKeys::Range { last: -1, step: 1, limit: 0 },
+};
+const CHANNELS: &[Argument] = &[Argument::new("channel", ArgumentKind::String).multiple()];
+const SHARD_CHANNELS: &[Argument] = &[Argument::new("shardchannel", ArgumentKind::String).multiple()];
+const PATTERNS: &[Argument] = &[Argument::new("pattern", ArgumentKind::Pattern).multiple()];
+
+pub const COMMANDS: &[HostCommand] = &[
+    HostCommand {
+        name: "subscribe",
+        summary: "Listens for messages on channels.",
+        since: "2.0.0",
+        complexity: "O(N), N being the number of channels",
+        arity: -2,
+        arguments: CHANNELS,
+        ..command(SUBSCRIBING, |call| subscribe(call, Subject::Channel))
+    },
+    HostCommand {
+        name: "psubscribe",
+        summary: "Listens for messages on channels whose names match patterns.",
+        since: "2.0.0",
+        complexity: "O(N), N being the number of patterns",
+        arity: -2,
+        arguments: PATTERNS,
+        ..command(SUBSCRIBING, |call| subscribe(call, Subject::Pattern))
+    },
+    HostCommand {
+        name: "ssubscribe",
+        summary: "Listens for messages on shard channels.",
+        since: "7.0.0",
+        complexity: "O(N), N being the number of shard channels",
+        arity: -2,
+        arguments: SHARD_CHANNELS,
+        keys: &[SHARD_CHANNEL],
+        ..command(SUBSCRIBING, |call| subscribe(call, Subject::ShardChannel))
+    },
+    HostCommand {
+        name: "unsubscribe",
+        summary: "Stops listening on channels, or on all of them.",
+        since: "2.0.0",
+        complexity: "O(N), N being the number of channels",
+        arity: -1,
+        arguments: CHANNELS,
+        ..command(SUBSCRIBING, |call| unsubscribe(call, Subject::Channel))
+    },
+    HostCommand {
+        name: "punsubscribe",
+        summary: "Stops listening by patterns, or by all of them.",
+        since: "2.0.0",
+        complexity: "O(N), N being the number of patterns",
+        arity: -1,
+        arguments: PATTERNS,
+        ..command(SUBSCRIBING, |call| unsubscribe(call, Subject::Pattern))
+    },
+    HostCommand {
+        name: "sunsubscribe",
+        summary: "Stops listening on shard channels, or on all of them.",
+        since: "7.0.0",
+        complexity: "O(N), N being the number of shard channels",
+        arity: -1,
+        arguments: SHARD_CHANNELS,
+        keys: &[SHARD_CHANNEL],
+        ..command(SUBSCRIBING, |call| unsubscribe(call, Subject::ShardChannel))
+    },
+    HostCommand {
+        name: "publish",
+        summary: "Sends a message to a channel.",
+        since: "2.0.0",
+        complexity: "O(N+M), N being the number of its subscribers and M the number of patterns",
+        arity: 3,
+        arguments: &[
+            Argument::new("channel", ArgumentKind::String),
+            Argument::new("message", ArgumentKind::String),
+        ],
+        ..command(PUBLISHING, publish)
+    },
+    HostCommand {
+        name: "spublish",
+        summary: "Sends a message to a shard channel.",
+        since: "7.0.0",
+        complexity: "O(N), N being the number of its subscribers",
+        arity: 3,
+        arguments: &[
+            Argument::new("shardchannel", ArgumentKind::String),
+            Argument::new("message", ArgumentKind::String),
+        ],
+        keys: &[KeySpec::one(1, KeyUse::NOT_KEY)],
+        ..command(PUBLISHING, spublish)
+    },
+    HostCommand {
+        name: "pubsub",
+        summary: "What is subscribed to.",
+        since: "2.8.0",
+        complexity: "Depends on subcommand",
+        group: Group::PubSub,
+        ..Command::container(&[
+            HostCommand {
+                name: "channels",
+                summary: "The channels with subscribers.",
+                since: "2.8.0",
+                complexity: "O(N), N being the number of channels",
+                arity: -2,
+                arguments: &[Argument::new("pattern", ArgumentKind::Pattern).optional()],
+                ..command(LOOKING, |call| channels(call, Subject::Channel))
+            },
+            HostCommand {
+                name: "numsub",
+                summary: "How many subscribers channels have.",
+                since: "2.8.0",
+                complexity: "O(N), N being the number of channels",
+                arity: -2,
+                arguments: &[Argument::new("channel", ArgumentKind::String).optional().multiple()],
+                ..command(LOOKING, |call| numbers(call, Subject::Channel))
+            },
+            HostCommand {
+                name: "numpat",
+                summary: "How many patterns are subscribed to.",
+                since: "2.8.0",
+                arity: 2,
+                ..command(LOOKING, |call| {
+                    Ok(Reply::Integer(call.server().pubsub.name_count(Subject::Pattern) as i64).into())
+                })
+            },
+            HostCommand {
+                name: "shardchannels",
+                summary: "The shard channels with subscribers.",
+                since: "7.0.0",
+                complexity: "O(N), N being the number of shard channels",
+                arity: -2,
+                arguments: &[Argument::new("pattern", ArgumentKind::Pattern).optional()],
+                ..command(LOOKING, |call| channels(call, Subject::ShardChannel))
+            },
+            HostCommand {
+                name: "shardnumsub",
+                summary: "How many subscribers shard channels have.",
+                since: "7.0.0",
+                complexity: "O(N), N being the number of shard channels",
+                arity: -2,
+                arguments: &[Argument::new("shardchannel", ArgumentKind::String).optional().multiple()],
+                ..command(LOOKING, |call| numbers(call, Subject::ShardChannel))
+            },
+            HostCommand {
+                name: "help",
+                summary: "What PUBSUB understands.",
+                since: "6.2.0",
+                arity: 2,
+                ..command(Flags::LOADING.and(Flags::STALE), |call| Ok(super::help(call, HELP).into()))
+            },
+        ])
+    },
+];
+
+const HELP: &[&str] = &[
+    "CHANNELS [<pattern>]",
+    "    Return the channels with at least one subscriber, of those that match <pattern>.",
+    "NUMPAT",
+    "    Return the number of subscribed patterns.",
+    "NUMSUB [<channel> ...]",
+    "    Return the number of subscribers of each channel.",
+    "SHARDCHANNELS [<pattern>]",
+    "    Return the shard channels with at least one subscriber, of those that match <pattern>.",
+    "SHARDNUMSUB [<shardchannel> ...]",
+    "    Return the number of subscribers of each shard channel.",
+];
+
+const fn command(flags: Flags, function: PlainFn) -> HostCommand {
+    Command { group: Group::PubSub, flags, ..Command::host(HostHandler::Plain(function)) }
+}
+
+fn subscribe(call: &mut Call<'_, '_>, subject: Subject) -> Result<HostOutcome, ErrorReply> {
+    // Within a transaction RESP2 could not tell the message from the reply; Valkey allows it there, and refuses it
+    // only to clients that must not block.
+    let mut replies = Vec::new();
+    for name in &call.args[1..] {
+        if names(call.session, subject).insert(name.to_vec()) {
+            call.executor.server.pubsub.subscribe(subject, name, &call.session.client);
+        }
+        let word: &[u8] = match subject {
+            Subject::Channel => b"subscribe",
+            Subject::Pattern => b"psubscribe",
+            Subject::ShardChannel => b"ssubscribe",
+        };
+        replies.push(confirmation(call.session, subject, word, Some(name)));
+    }
+    call.session.note_subscriptions();
+    Ok(Reply::Sequence(replies).into())
+}
+
+fn unsubscribe(call: &mut Call<'_, '_>, subject: Subject) -> Result<HostOutcome, ErrorReply> {
+    let given = call.args[1..].iter().map(|name| name.to_vec()).collect();
+    let named: Vec<Vec<u8>> =
+        if call.args.len() > 1 { given } else { names(call.session, subject).iter().cloned().collect() };
+    let word: &[u8] = match subject {
+        Subject::Channel => b"unsubscribe",
+        Subject::Pattern => b"punsubscribe",
+        Subject::ShardChannel => b"sunsubscribe",
+    };
+    let mut replies = Vec::new();
+    for name in &named {
+        if names(call.session, subject).remove(name) {
+            call.executor.server.pubsub.unsubscribe(subject, name, call.session.client.number);
+        }
+        replies.push(confirmation(call.session, subject, word, Some(name)));
+    }
+    if named.is_empty() {
+        replies.push(confirmation(call.session, subject, word, None));
+    }
+    call.session.note_subscriptions();
+    Ok(Reply::Sequence(replies).into())
+}
+
+fn names(session: &mut Session, subject: Subject) -> &mut std::collections::HashSet<Vec<u8>> {
+    match subject {
+        Subject::Channel => &mut session.channels,
+        Subject::Pattern => &mut session.patterns,
+        Subject::ShardChannel => &mut session.shard_channels,
+    }
+}
+
+/// The push that confirms a change: the word, the name, and how many subscriptions of its sort there are now.
+fn confirmation(session: &Session, subject: Subject, word: &[u8], name: Option<&[u8]>) -> Reply<'static> {
+    let count = match subject {
+        Subject::Channel | Subject::Pattern => session.channels.len() + session.patterns.len(),
+        Subject::ShardChannel => session.shard_channels.len(),
+    };
+    let name = name.map_or(Reply::Nil, |name| Reply::Owned(name.to_vec()));
+    Reply::Push(vec![Reply::Owned(word.to_vec()), name, Reply::Integer(count as i64)])
+}
+
+/// Ends all subscriptions of a session, without a word to its client.
+pub fn leave(server: &Server, session: &mut Session) {
+    for subject in [Subject::Channel, Subject::Pattern, Subject::ShardChannel] {
+        for name in std::mem::take(names(session, subject)) {
+            server.pubsub.unsubscribe(subject, &name, session.client.number);
+        }
+    }
+    session.note_subscriptions();
+}
+
+fn publish(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let receivers = call.server().publish(call.args[1], call.args[2]);
+    call.executor.transaction(call.session).state_effect(call.args);
+    Ok(Reply::Integer(receivers as i64).into())
+}
+
+fn spublish(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let receivers = call.server().pubsub.publish_to_shard(call.args[1], call.args[2]);
+    call.executor.transaction(call.session).state_effect(call.args);
+    Ok(Reply::Integer(receivers as i64).into())
+}
+
+fn channels(call: &mut Call<'_, '_>, subject: Subject) -> Result<HostOutcome, ErrorReply> {
+    if call.args.len() > 3 {
+        return Err(super::wrong_subcommand_arguments(call));
+    }
+    let names = call.server().pubsub.names(subject, call.args.get(2).copied());
+    Ok(Reply::Array(names.into_iter().map(Reply::Owned).collect()).into())
+}
+
+fn numbers(call: &mut Call<'_, '_>, subject: Subject) -> Result<HostOutcome, ErrorReply> {
+    let pubsub = &call.server().pubsub;
+    let pairs = call.args[2..].iter().flat_map(|name| {
+        [Reply::Owned(name.to_vec()), Reply::Integer(pubsub.subscriber_count(subject, name) as i64)]
+    });
+    // A flat array in both protocols, as in Valkey.
+    Ok(Reply::Array(pairs.collect()).into())
+}

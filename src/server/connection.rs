@@ -1,0 +1,551 @@
+//! One connection: bytes in, requests run, replies out. It must not know what any command does.
+//!
+//! A batch is all requests that one read completed. It is parsed whole, its entries are prefetched, then it is run under
+//! as few guards as its commands allow, and its replies are tried to be written at once.
+//!
+//! Invariants: a request is run once, in order; while the connection waits (blocked, held, in a slow call) it runs none;
+//! no guard is held when this task sleeps, except by a script that runs for it.
+
+use std::cell::RefMut;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Sleep;
+
+use super::Server;
+use super::admission::{Hold, find_entry};
+use super::blocking::Waiting;
+use super::client::{Client, Close, Traits, Unblock};
+use super::execute::{Execution, Executor};
+use super::reactor::{READ_BUFFER, Reactor};
+use super::session::{Origin, Session};
+use super::table::Entry;
+use crate::command::Args;
+use crate::protocol::request::{Argument, Limits, Parsed, RequestParser, is_cross_protocol};
+use crate::protocol::{ErrorReply, Reply};
+use crate::types::dictionary;
+
+/// A connected stream socket.
+#[derive(Debug)]
+pub enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    pub fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Socket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Socket::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+
+    pub fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Socket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Socket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(stream) => stream.try_write(bytes),
+            Socket::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+}
+
+/// What the task of a connection woke for.
+enum Wake {
+    /// Bytes lie at the start of the reactor's read buffer.
+    Read(usize),
+    Mail(Option<Unblock>),
+    Timer,
+    Close,
+}
+
+/// A parsed request: its arguments are `arguments[first..first + count]`.
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    entry: Option<&'static Entry>,
+    first: usize,
+    count: usize,
+    /// Where it ends in the bytes that were parsed.
+    end: usize,
+}
+
+/// Why a batch stopped.
+enum Stop {
+    /// Everything whole was run.
+    Empty,
+    Slow {
+        entry: &'static Entry,
+        args: Vec<Vec<u8>>,
+    },
+    Held(Postponed),
+    Wait(Waiting),
+    Replicate(super::replicas::Handover),
+    /// The peer sent what is no request: answer and close.
+    Bad(ErrorReply),
+    /// The peer is not a client at all: close.
+    Hostile,
+}
+
+/// What the connection is waiting for besides requests.
+enum State {
+    Ready,
+    /// A request is to be tried again.
+    Held(Postponed),
+    Waiting(Waiting),
+}
+
+/// A request that was held back.
+struct Postponed {
+    hold: Hold,
+    entry: Option<&'static Entry>,
+    args: Vec<Vec<u8>>,
+}
+
+pub struct Connection {
+    server: Arc<Server>,
+    reactor: Rc<Reactor>,
+    socket: Socket,
+    session: Session,
+    /// Bytes received and not yet run.
+    input: Vec<u8>,
+    parser: RequestParser,
+    requests: Vec<Request>,
+    arguments: Vec<Argument>,
+    /// How much of `session.out` the socket has taken.
+    sent: usize,
+    state: State,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Requests parsed before they are run: bounds what a batch holds and how long others wait for it.
+const BATCH_REQUESTS: usize = 512;
+
+impl Connection {
+    pub fn new(server: Arc<Server>, reactor: Rc<Reactor>, socket: Socket, client: Arc<Client>) -> Self {
+        let mut session = Session::new(client, Origin::Client);
+        session.authenticated = server.is_open_to_all();
+        Connection {
+            server,
+            reactor,
+            socket,
+            session,
+            input: Vec::new(),
+            parser: RequestParser::new(),
+            requests: Vec::new(),
+            arguments: Vec::new(),
+            sent: 0,
+            state: State::Ready,
+            timer: None,
+        }
+    }
+
+    /// Serves the connection to its end.
+    pub async fn serve(mut self) {
+        let handover = self.converse().await;
+        super::commands::connection::leave(&self.server, &mut self.session);
+        if let Some(handover) = handover {
+            let rest = std::mem::take(&mut self.input);
+            let out = self.session.out.split_off(self.sent);
+            super::replicas::serve(self.server.clone(), self.socket, self.session, handover, out, rest).await;
+        } else {
+            self.server.clients.remove(self.session.client.number);
+        }
+    }
+
+    async fn converse(&mut self) -> Option<super::replicas::Handover> {
+        loop {
+            let wake = poll_fn(|context| self.poll(context)).await;
+            let stop = match wake {
+                Wake::Read(count) => {
+                    self.session.client.figures.bytes_in.fetch_add(count as u64, Relaxed);
+                    self.session.client.figures.last_interaction_ms.store(self.server.now_ms(), Relaxed);
+                    self.received(count)
+                }
+                Wake::Mail(unblock) => self.mail(unblock),
+                Wake::Timer => self.timed_out(),
+                Wake::Close => return None,
+            };
+            if let Some(handover) = self.stopped(stop).await {
+                return Some(handover);
+            }
+            if self.over_limits() {
+                return None;
+            }
+        }
+    }
+
+    /// Waits for bytes, mail, the timer or the end, and sends what is to be sent meanwhile.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
+        let client = &self.session.client;
+        client.register(context);
+        if client.closing() == Close::Now {
+            return Poll::Ready(Wake::Close);
+        }
+        if client.has_mail() {
+            let unblock = client.take_mail(&mut self.session.out);
+            return Poll::Ready(Wake::Mail(unblock));
+        }
+        if self.poll_send(context).is_err() {
+            return Poll::Ready(Wake::Close);
+        }
+        if self.sent == self.session.out.len() && self.session.client.closing() == Close::AfterReplies {
+            return Poll::Ready(Wake::Close);
+        }
+        if let Some(timer) = &mut self.timer
+            && Future::poll(timer.as_mut(), context).is_ready()
+        {
+            self.timer = None;
+            return Poll::Ready(Wake::Timer);
+        }
+        if self.session.client.closing() == Close::No {
+            let mut bytes = self.reactor.read_buffer();
+            let mut buffer = ReadBuf::new(&mut bytes[..]);
+            match self.socket.poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    return Poll::Ready(Wake::Read(buffer.filled().len()));
+                }
+                Poll::Ready(_) => return Poll::Ready(Wake::Close),
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        while self.sent < self.session.out.len() {
+            match self.socket.poll_write(context, &self.session.out[self.sent..]) {
+                Poll::Ready(Ok(count)) => self.note_sent(count),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries to send the replies of a batch at once; what the socket does not take now is sent by `poll`.
+    fn send(&mut self) {
+        if self.sent < self.session.out.len()
+            && let Ok(count) = self.socket.try_write(&self.session.out[self.sent..])
+        {
+            self.note_sent(count);
+        }
+    }
+
+    fn note_sent(&mut self, count: usize) {
+        self.sent += count;
+        self.session.client.figures.bytes_out.fetch_add(count as u64, Relaxed);
+        self.server.stats.bytes_out.fetch_add(count as u64, Relaxed);
+        if self.sent == self.session.out.len() {
+            self.session.out.clear();
+            self.session.out.shrink_to(READ_BUFFER);
+            self.sent = 0;
+        }
+        self.session.client.figures.output_buffer.store(self.session.out.len() - self.sent, Relaxed);
+    }
+
+    /// Bytes arrived at the start of the reactor's buffer.
+    fn received(&mut self, count: usize) -> Stop {
+        self.server.stats.bytes_in.fetch_add(count as u64, Relaxed);
+        let reactor = self.reactor.clone();
+        let mut bytes = RefMut::map(reactor.read_buffer(), |bytes| &mut bytes[..count]);
+        let ready = matches!(self.state, State::Ready);
+        if ready && self.input.is_empty() {
+            let (consumed, stop) = self.run_batches(&mut bytes);
+            self.input.extend_from_slice(&bytes[consumed..]);
+            return stop;
+        }
+        self.input.extend_from_slice(&bytes);
+        drop(bytes);
+        if ready { self.run_input() } else { Stop::Empty }
+    }
+
+    /// Runs what lies in `input`.
+    fn run_input(&mut self) -> Stop {
+        let mut input = std::mem::take(&mut self.input);
+        let (consumed, stop) = self.run_batches(&mut input);
+        input.drain(..consumed);
+        input.shrink_to(READ_BUFFER.max(input.len()));
+        self.input = input;
+        stop
+    }
+
+    /// Runs all whole requests at the front of `bytes`; returns how many bytes are done with. The parser then stands at
+    /// the start of what is left.
+    fn run_batches(&mut self, bytes: &mut [u8]) -> (usize, Stop) {
+        loop {
+            let bad = self.parse(bytes);
+            if self.requests.is_empty() && bad.is_none() {
+                break;
+            }
+            let (done, stop) = self.run_requests(bytes);
+            if !matches!(stop, Stop::Empty) || self.session.client.closing() != Close::No {
+                // What was parsed beyond is parsed again when it is its turn.
+                self.parser = RequestParser::new();
+                return (done, stop);
+            }
+            if let Some(stop) = bad {
+                return (bytes.len(), stop);
+            }
+        }
+        let consumed = self.parser.consumed();
+        self.parser.discard(consumed);
+        (consumed, Stop::Empty)
+    }
+
+    /// Parses a batch into `requests` and `arguments`.
+    fn parse(&mut self, bytes: &mut [u8]) -> Option<Stop> {
+        self.requests.clear();
+        self.arguments.clear();
+        let limits = Limits {
+            unauthenticated: !self.session.authenticated,
+            ..Limits::client(self.server.config().proto_max_bulk_len)
+        };
+        while self.requests.len() < BATCH_REQUESTS {
+            let inline = bytes.get(self.parser.consumed()).is_some_and(|byte| *byte != b'*');
+            match self.parser.next(bytes, &limits, &mut self.arguments) {
+                Ok(Parsed::Request { arguments: count }) => {
+                    let first = self.arguments.len() - count;
+                    let name = self.arguments[first].of(bytes);
+                    if is_cross_protocol(name) {
+                        tracing::warn!(
+                            "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: \
+                             commands to Valkey. This is likely due to an attacker attempting to use Cross Protocol \
+                             Scripting to compromise your Valkey instance. Connection from {} aborted.",
+                            self.session.client.address
+                        );
+                        return Some(Stop::Hostile);
+                    }
+                    let shown = [name, self.arguments[(first + 1).min(self.arguments.len() - 1)].of(bytes)];
+                    let entry = find_entry(&self.server, &shown[..count.min(2)]);
+                    self.requests.push(Request { entry, first, count, end: self.parser.consumed() });
+                    if inline {
+                        // Its arguments were unescaped in place, so it must not be parsed again.
+                        break;
+                    }
+                }
+                Ok(Parsed::Nothing | Parsed::EmptyLine) => {}
+                Ok(Parsed::Incomplete { .. }) => break,
+                Err(error) => return Some(Stop::Bad(error.reply())),
+            }
+        }
+        None
+    }
+
+    /// Runs the parsed requests. Returns the bytes up to the end of the last one that was taken.
+    fn run_requests(&mut self, bytes: &[u8]) -> (usize, Stop) {
+        let server = self.server.clone();
+        let reactor = self.reactor.clone();
+        let mut executor = Executor::new(&server, &reactor);
+        if self.requests.len() > 1 {
+            prefetch(&mut executor, self.session.database, &self.requests, &self.arguments, bytes);
+            executor.set_mark();
+        }
+        let mut args: Vec<&[u8]> = Vec::with_capacity(8);
+        let mut done = 0;
+        let mut stop = Stop::Empty;
+        for request in &self.requests {
+            args.clear();
+            let arguments = &self.arguments[request.first..request.first + request.count];
+            args.extend(arguments.iter().map(|argument| argument.of(bytes)));
+            stop = run_one(&mut executor, &mut self.session, request.entry, &args);
+            done = request.end;
+            if !matches!(stop, Stop::Empty) || self.session.client.closing() != Close::No {
+                break;
+            }
+        }
+        executor.delete_expired_seen();
+        executor.finish_batch();
+        (done, stop)
+    }
+
+    /// Acts on why a batch stopped, until there is nothing to run but what has yet to arrive.
+    async fn stopped(&mut self, mut stop: Stop) -> Option<super::replicas::Handover> {
+        loop {
+            stop = match stop {
+                Stop::Empty => {
+                    self.send();
+                    return None;
+                }
+                Stop::Slow { entry, args } => {
+                    self.send();
+                    let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+                    super::slow::run(&self.server, &self.reactor, &mut self.session, entry, &args).await;
+                    if self.session.client.closing() == Close::No { self.run_input() } else { Stop::Empty }
+                }
+                Stop::Held(postponed) => {
+                    self.hold(postponed);
+                    Stop::Empty
+                }
+                Stop::Wait(waiting) => {
+                    self.wait(waiting);
+                    Stop::Empty
+                }
+                Stop::Replicate(handover) => return Some(handover),
+                Stop::Bad(error) => {
+                    self.server.stats.count_error(&error);
+                    self.session.reply(&Reply::Error(error));
+                    self.session.client.close(Close::AfterReplies);
+                    Stop::Empty
+                }
+                Stop::Hostile => {
+                    self.session.client.close(Close::Now);
+                    Stop::Empty
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, postponed: Postponed) {
+        let patience = self.server.hold(postponed.hold, &self.session.client);
+        self.session.client.set(Traits::POSTPONED, true);
+        self.timer = patience.map(|patience| Box::pin(tokio::time::sleep(patience)));
+        self.state = State::Held(postponed);
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        self.session.client.set(Traits::BLOCKED, true);
+        self.timer = waiting.timeout.map(|timeout| Box::pin(tokio::time::sleep(clamp(timeout))));
+        self.state = State::Waiting(waiting);
+    }
+
+    /// Mail has been put behind the replies; it may end what the connection waits for.
+    fn mail(&mut self, unblock: Option<Unblock>) -> Stop {
+        match (&self.state, unblock) {
+            (State::Waiting(_), Some(Unblock::Answered)) => self.resume(),
+            (State::Waiting(_), Some(Unblock::TimedOut)) => self.timed_out(),
+            (State::Waiting(waiting), Some(Unblock::Error)) if waiting.interruptible => {
+                self.server.forget_waiting(&self.session.client);
+                let error = ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                self.server.stats.count_error(&error);
+                self.session.reply(&Reply::Error(error));
+                self.resume()
+            }
+            (State::Held(_), _) => self.resume(),
+            (State::Ready | State::Waiting(_), _) => Stop::Empty,
+        }
+    }
+
+    fn timed_out(&mut self) -> Stop {
+        match std::mem::replace(&mut self.state, State::Ready) {
+            State::Held(postponed) => {
+                self.state = State::Held(postponed);
+                self.resume()
+            }
+            State::Ready => self.resume(),
+            State::Waiting(waiting) => {
+                self.server.forget_waiting(&self.session.client);
+                // Somebody may have answered before the wait could be taken back.
+                let answered = self.session.client.take_mail(&mut self.session.out).is_some();
+                if !answered {
+                    let reply = (waiting.on_timeout)(&self.server);
+                    self.session.reply(&reply);
+                }
+                self.resume()
+            }
+        }
+    }
+
+    /// Goes on with the requests after a wait.
+    fn resume(&mut self) -> Stop {
+        let state = std::mem::replace(&mut self.state, State::Ready);
+        self.timer = None;
+        self.session.client.set(Traits::BLOCKED, false);
+        self.session.client.set(Traits::POSTPONED, false);
+        match state {
+            State::Held(postponed) => {
+                let server = self.server.clone();
+                let reactor = self.reactor.clone();
+                let mut executor = Executor::new(&server, &reactor);
+                let args: Vec<&[u8]> = postponed.args.iter().map(Vec::as_slice).collect();
+                let stop = run_one(&mut executor, &mut self.session, postponed.entry, &args);
+                executor.finish_batch();
+                match stop {
+                    Stop::Empty => self.run_input(),
+                    stop => stop,
+                }
+            }
+            State::Ready | State::Waiting(_) => self.run_input(),
+        }
+    }
+
+    /// Has the client exceeded what it may buffer here?
+    fn over_limits(&mut self) -> bool {
+        let figures = &self.session.client.figures;
+        figures.query_buffer.store(self.input.len(), Relaxed);
+        let limit = self.server.config().client_query_buffer_limit as usize;
+        if self.input.len() > limit {
+            self.server.stats.query_buffer_disconnections.fetch_add(1, Relaxed);
+            tracing::warn!(
+                "Closing client that reached max query buffer length: {}",
+                super::commands::client::describe(&self.server, &self.session.client)
+            );
+            return true;
+        }
+        false
+    }
+}
+
+/// Runs one request; pushes that it caused for its own client come right behind its reply.
+fn run_one(
+    executor: &mut Executor<'_>,
+    session: &mut Session,
+    entry: Option<&'static Entry>,
+    args: &Args<'_>,
+) -> Stop {
+    let owned = || args.iter().map(|arg| arg.to_vec()).collect();
+    let execution = executor.run(session, entry, args);
+    if session.client.has_mail() {
+        session.client.take_mail(&mut session.out);
+    }
+    match (execution, entry) {
+        (Execution::Done, _) | (Execution::Slow, None) => Stop::Empty,
+        (Execution::Slow, Some(entry)) => Stop::Slow { entry, args: owned() },
+        (Execution::Held(hold), _) => Stop::Held(Postponed { hold, entry, args: owned() }),
+        (Execution::Wait(waiting), _) => Stop::Wait(waiting),
+        (Execution::Replicate(handover), _) => Stop::Replicate(handover),
+    }
+}
+
+/// Timers far beyond a year are as good as none and would overflow the clock.
+fn clamp(timeout: Duration) -> Duration {
+    timeout.min(Duration::from_secs(400 * 24 * 3600))
+}
+
+/// Brings the entries that a batch will look up into the cache: all segment slots first, then all entries, so that the
+/// misses overlap.
+fn prefetch(
+    executor: &mut Executor<'_>,
+    database: usize,
+    requests: &[Request],
+    arguments: &[Argument],
+    bytes: &[u8],
+) {
+    let hashes: Vec<u64> = requests
+        .iter()
+        .filter(|request| request.count > 1 && request.entry.is_some_and(|entry| !entry.spec.keys.is_empty()))
+        .map(|request| dictionary::hash(arguments[request.first + 1].of(bytes)))
+        .collect();
+    if hashes.len() < 2 || executor.hold_read().is_err() {
+        return;
+    }
+    let database = executor.core().keyspace.database(database).entries();
+    for hash in &hashes {
+        database.prefetch_segment(*hash);
+    }
+    for hash in &hashes {
+        database.prefetch_item(*hash);
+    }
+}

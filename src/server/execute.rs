@@ -1,0 +1,555 @@
+//! Running commands: the checks that come before a call, the guard under which it runs, and what is published when it
+//! has ended. It must not know sockets.
+//!
+//! Invariants: the guard is dropped before another kind is taken; a unit (a command, a transaction, a script) is
+//! published once, when its outermost part ends; nothing blocks the thread while a script holds the dataset.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+
+use super::blocking::{BlockedCall, Waiting, serve_ready};
+use super::call::Call;
+use super::core::Core;
+use super::reactor::Reactor;
+use super::session::{Origin, Queued, ReplyMode, Session};
+use super::table::{Entry, HostHandler, HostOutcome};
+use super::{Server, admission, commandstats};
+use crate::command::{Args, BlockOnKeys, BlockingFn, Flags, Handler, Outcome};
+use crate::keyspace::{KeyExpiry, Reader, Snapshot, WriteTxn};
+use crate::protocol::{ErrorReply, Reply};
+
+/// What a batch holds of the dataset.
+pub enum Held<'s> {
+    Nothing,
+    Read(RwLockReadGuard<'s, Core>),
+    Write(RwLockWriteGuard<'s, Core>),
+}
+
+/// How the execution of one request went.
+#[derive(Debug)]
+pub enum Execution {
+    /// Its reply, if any, is in the session.
+    Done,
+    /// It can only be run by [`Executor::run_slow`]: a script, or a transaction.
+    Slow,
+    /// It is to be tried again: a script holds the dataset, or clients are paused.
+    Held(admission::Hold),
+    /// The client waits for what others do.
+    Wait(Waiting),
+    /// The connection is a replica's now.
+    Replicate(super::replicas::Handover),
+}
+
+/// Runs the requests of one batch under one guard where it can.
+pub struct Executor<'s> {
+    pub server: &'s Arc<Server>,
+    pub reactor: &'s Reactor,
+    held: Held<'s>,
+    /// A read-only script that went on after its first slice reads here instead.
+    pub snapshot: Option<Snapshot>,
+    /// How deep the running unit is nested: a script in a transaction is at 2.
+    depth: u32,
+    /// The moment of the running command; scripts and transactions keep theirs.
+    pub now_ms: u64,
+    /// The moment the last command ended, where the time of the next one begins.
+    mark: Cell<Instant>,
+    /// Did this batch write, so that the AOF is to be flushed before its replies go out?
+    wrote: bool,
+}
+
+/// Somebody else holds the dataset for long: a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScriptHolds;
+
+impl<'s> Executor<'s> {
+    pub fn new(server: &'s Arc<Server>, reactor: &'s Reactor) -> Self {
+        Executor {
+            server,
+            reactor,
+            held: Held::Nothing,
+            snapshot: None,
+            depth: 0,
+            now_ms: server.now_ms(),
+            mark: Cell::new(Instant::now()),
+            wrote: false,
+        }
+    }
+
+    // ---- The guard ----
+
+    /// Takes the guard for reading if nothing is held. Fails only while a script holds the dataset.
+    pub fn hold_read(&mut self) -> Result<(), ScriptHolds> {
+        if matches!(self.held, Held::Nothing) {
+            let guard = loop {
+                if let Some(guard) = self.server.core.try_read() {
+                    break guard;
+                }
+                if self.server.scripts_running.holds() {
+                    return Err(ScriptHolds);
+                }
+                if let Some(guard) = self.server.core.try_read_for(LOCK_PATIENCE) {
+                    break guard;
+                }
+            };
+            self.held = Held::Read(guard);
+        }
+        Ok(())
+    }
+
+    /// Takes the guard for writing; a read guard is dropped first.
+    pub fn hold_write(&mut self) -> Result<(), ScriptHolds> {
+        if !matches!(self.held, Held::Write(_)) {
+            self.held = Held::Nothing;
+            let guard = loop {
+                if let Some(guard) = self.server.core.try_write() {
+                    break guard;
+                }
+                if self.server.scripts_running.holds() {
+                    return Err(ScriptHolds);
+                }
+                if let Some(guard) = self.server.core.try_write_for(LOCK_PATIENCE) {
+                    break guard;
+                }
+            };
+            self.held = Held::Write(guard);
+        }
+        Ok(())
+    }
+
+    /// Drops the guard. What was written is flushed to the AOF, and replicas are told.
+    pub fn release(&mut self) {
+        debug_assert_eq!(self.depth, 0, "a unit is still open");
+        self.held = Held::Nothing;
+    }
+
+    /// Ends the batch: releases the guard and makes durable what it wrote, as `appendfsync` asks.
+    pub fn finish_batch(&mut self) {
+        self.release();
+        if std::mem::take(&mut self.wrote) {
+            self.server.after_writes();
+        }
+    }
+
+    pub fn is_writing(&self) -> bool {
+        matches!(self.held, Held::Write(_))
+    }
+
+    /// The dataset to read. Waits for it, if need be.
+    pub fn core(&mut self) -> &Core {
+        while self.hold_read().is_err() {
+            // Only an administrative command gets here while a script holds the dataset, and admission holds those back.
+            std::thread::sleep(LOCK_PATIENCE);
+        }
+        match &self.held {
+            Held::Read(guard) => guard,
+            Held::Write(guard) => guard,
+            Held::Nothing => unreachable!("just taken"),
+        }
+    }
+
+    /// The dataset to write. Waits for it, if need be.
+    pub fn core_mut(&mut self) -> &mut Core {
+        while self.hold_write().is_err() {
+            std::thread::sleep(LOCK_PATIENCE);
+        }
+        self.wrote = true;
+        match &mut self.held {
+            Held::Write(guard) => guard,
+            Held::Read(_) | Held::Nothing => unreachable!("just taken"),
+        }
+    }
+
+    fn core_if_writing(&mut self) -> Option<&mut Core> {
+        match &mut self.held {
+            Held::Write(guard) => Some(guard),
+            Held::Read(_) | Held::Nothing => None,
+        }
+    }
+
+    /// How keys whose time has passed look to this session.
+    pub fn key_expiry(&self, session: &Session) -> KeyExpiry {
+        match session.origin {
+            Origin::Primary | Origin::Loader => KeyExpiry::Ignore,
+            Origin::Client | Origin::Script if self.server.expiry_is_off() => KeyExpiry::Hide,
+            Origin::Client | Origin::Script => KeyExpiry::Delete,
+        }
+    }
+
+    /// A write transaction for `session`.
+    pub fn transaction(&mut self, session: &Session) -> WriteTxn<'_> {
+        let (now_ms, expiry) = (self.now_ms, self.key_expiry(session));
+        let core = self.core_mut();
+        let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, session.database, now_ms);
+        transaction.protocol = session.protocol();
+        transaction.expiry = expiry;
+        transaction.touch = session.touch;
+        transaction
+    }
+
+    // ---- Requests ----
+
+    /// Runs one request of a client: checks it, queues it or calls it, and puts its reply into the session.
+    pub fn run(
+        &mut self,
+        session: &mut Session,
+        entry: Option<&'static Entry>,
+        args: &Args<'_>,
+    ) -> Execution {
+        if self.depth == 0 {
+            self.now_ms = self.server.now_ms();
+        }
+        if session.reply_mode == ReplyMode::SkipNext {
+            session.reply_mode = ReplyMode::Skip;
+        }
+        let execution = match admission::admit(self, session, entry, args) {
+            Ok(admission::Admission::Run(entry)) => self.call(session, entry, args),
+            Ok(admission::Admission::Queue(entry)) => {
+                queue(session, entry, args);
+                Execution::Done
+            }
+            Ok(admission::Admission::Hold(hold)) => return Execution::Held(hold),
+            Err(error) => {
+                self.refuse(session, entry, error);
+                Execution::Done
+            }
+        };
+        if session.reply_mode == ReplyMode::Skip && !matches!(execution, Execution::Slow | Execution::Held(_))
+        {
+            session.reply_mode = ReplyMode::On;
+        }
+        execution
+    }
+
+    /// Answers a request that is not run. Inside a transaction that spoils the transaction.
+    pub fn refuse(&mut self, session: &mut Session, entry: Option<&'static Entry>, error: ErrorReply) {
+        let is_exec = entry.is_some_and(|entry| matches!(entry.handler, Handler::Host(HostHandler::Exec)));
+        if let Some(transaction) = &mut session.transaction {
+            transaction.refused = true;
+            if is_exec {
+                super::commands::transactions::discard(self, session);
+                let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
+                text.extend_from_slice(&error.0);
+                let error = ErrorReply::from_text(text);
+                self.server.stats.count_error(&error);
+                session.reply(&Reply::Error(error));
+                return;
+            }
+        }
+        commandstats::record_rejected(self.reactor, entry);
+        self.server.stats.count_error(&error);
+        session.reply(&Reply::Error(error));
+    }
+
+    /// Calls a command that was admitted.
+    pub fn call(&mut self, session: &mut Session, entry: &'static Entry, args: &Args<'_>) -> Execution {
+        match entry.handler {
+            Handler::Read(function) => {
+                if self.snapshot.is_none() && self.hold_read().is_err() {
+                    return Execution::Held(admission::Hold::Script);
+                }
+                let now_ms = self.now_ms;
+                let expiry = self.key_expiry(session);
+                let keyspace = match (&self.snapshot, &self.held) {
+                    (Some(snapshot), _) => snapshot,
+                    (None, Held::Read(guard)) => &guard.keyspace,
+                    (None, Held::Write(guard)) => &guard.keyspace,
+                    (None, Held::Nothing) => unreachable!("just taken"),
+                };
+                let reader = Reader {
+                    keyspace,
+                    database: session.database,
+                    now_ms,
+                    protocol: session.protocol(),
+                    expiry,
+                    touch: session.touch,
+                    counters: Some(&self.reactor.counters),
+                };
+                let reply = function(&reader, args).unwrap_or_else(Reply::Error);
+                session.reply(&reply);
+                note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+            }
+            Handler::Write(function) => {
+                if self.hold_write().is_err() {
+                    return Execution::Held(admission::Hold::Script);
+                }
+                let mut transaction = self.transaction(session);
+                let reply = transaction
+                    .call(args, |transaction| function(transaction, args))
+                    .unwrap_or_else(Reply::Error);
+                self.end_of_write(session);
+                session.reply(&reply);
+                note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+            }
+            Handler::Blocking(function) => return self.call_blocking(session, entry, function, args),
+            Handler::Container => {
+                // Admission finds the subcommand or refuses the request.
+                session.reply(&Reply::Error(ErrorReply::SYNTAX));
+            }
+            Handler::Host(HostHandler::Plain(function)) => {
+                let mut call = Call { executor: self, session, entry, args };
+                let outcome = function(&mut call);
+                self.end_of_write(session);
+                return self.host_outcome(session, entry, args, outcome);
+            }
+            Handler::Host(HostHandler::Script(_) | HostHandler::Exec)
+                if self.server.scripts_running.holds() =>
+            {
+                return Execution::Held(admission::Hold::Script);
+            }
+            Handler::Host(HostHandler::Script(_) | HostHandler::Exec) => return Execution::Slow,
+        }
+        Execution::Done
+    }
+
+    /// Calls a command for a running script, within its unit. The reply borrows from the dataset the script reads.
+    pub fn call_for_script(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry,
+        args: &Args<'_>,
+    ) -> Reply<'_> {
+        let (server, reactor) = (self.server, self.reactor);
+        match entry.handler {
+            Handler::Read(function) => {
+                let (now_ms, expiry) = (self.now_ms, self.key_expiry(session));
+                let keyspace = match (&self.snapshot, &self.held) {
+                    (Some(snapshot), _) => snapshot,
+                    (None, Held::Read(guard)) => &guard.keyspace,
+                    (None, Held::Write(guard)) => &guard.keyspace,
+                    (None, Held::Nothing) => unreachable!("a script without a snapshot holds the dataset"),
+                };
+                let reader = Reader {
+                    keyspace,
+                    database: session.database,
+                    now_ms,
+                    protocol: session.protocol(),
+                    expiry,
+                    touch: session.touch,
+                    counters: Some(&reactor.counters),
+                };
+                let reply = function(&reader, args).unwrap_or_else(Reply::Error);
+                note(server, reactor, &self.mark, session, entry, args, &reply);
+                reply
+            }
+            Handler::Write(function) => {
+                let mut transaction = self.transaction(session);
+                let result = transaction.call(args, |transaction| function(transaction, args));
+                let reply = result.unwrap_or_else(Reply::Error);
+                note(server, reactor, &self.mark, session, entry, args, &reply);
+                reply
+            }
+            Handler::Blocking(function) => {
+                let mut transaction = self.transaction(session);
+                let reply = match transaction.call(args, |transaction| function(transaction, args)) {
+                    Ok(Outcome::Reply(reply)) => reply,
+                    Ok(Outcome::Block(block)) => block.on_timeout,
+                    Err(error) => Reply::Error(error),
+                };
+                note(server, reactor, &self.mark, session, entry, args, &reply);
+                reply
+            }
+            Handler::Host(HostHandler::Plain(function)) => {
+                let outcome = function(&mut Call { executor: self, session, entry, args });
+                let reply = match outcome {
+                    Ok(HostOutcome::Reply(reply)) => reply,
+                    Ok(HostOutcome::Wait(waiting)) => (waiting.on_timeout)(server),
+                    Ok(HostOutcome::Replicate(_)) => Reply::Error(ErrorReply::SYNTAX),
+                    Err(error) => Reply::Error(error),
+                };
+                note(server, reactor, &self.mark, session, entry, args, &reply);
+                reply
+            }
+            // Admission into scripts refuses these.
+            Handler::Container | Handler::Host(_) => Reply::Error(ErrorReply::SYNTAX),
+        }
+    }
+
+    fn call_blocking(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry,
+        function: BlockingFn,
+        args: &Args<'_>,
+    ) -> Execution {
+        if self.hold_write().is_err() {
+            return Execution::Held(admission::Hold::Script);
+        }
+        let mut transaction = self.transaction(session);
+        let outcome = transaction.call(args, |transaction| function(transaction, args));
+        let reply = match outcome {
+            Ok(Outcome::Block(block)) if self.depth == 0 && session.origin == Origin::Client => {
+                return Execution::Wait(self.block(session, entry, function, args, block));
+            }
+            // Inside a transaction or a script nobody can wait.
+            Ok(Outcome::Block(block)) => block.on_timeout,
+            Ok(Outcome::Reply(reply)) => reply,
+            Err(error) => Reply::Error(error),
+        };
+        self.end_of_write(session);
+        session.reply(&reply);
+        note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+        Execution::Done
+    }
+
+    fn block(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry,
+        function: BlockingFn,
+        args: &Args<'_>,
+        block: BlockOnKeys,
+    ) -> Waiting {
+        // Looking may have deleted expired keys.
+        self.end_of_write(session);
+        let on_timeout = block.on_timeout.clone();
+        let timeout = (block.timeout_ms > 0).then(|| Duration::from_millis(block.timeout_ms));
+        let call = BlockedCall {
+            client: session.client.clone(),
+            entry,
+            function,
+            args: args.iter().map(|arg| arg.to_vec()).collect(),
+            database: session.database,
+            block,
+            silent: session.reply_mode != ReplyMode::On,
+        };
+        self.core_mut().block(call);
+        Waiting { timeout, on_timeout: Box::new(move |_| on_timeout), interruptible: true }
+    }
+
+    fn host_outcome(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry,
+        args: &Args<'_>,
+        outcome: Result<HostOutcome, ErrorReply>,
+    ) -> Execution {
+        let reply = match outcome {
+            Ok(HostOutcome::Reply(reply)) => reply,
+            Ok(HostOutcome::Wait(waiting)) if self.depth == 0 && session.origin == Origin::Client => {
+                return Execution::Wait(waiting);
+            }
+            Ok(HostOutcome::Wait(waiting)) => (waiting.on_timeout)(self.server),
+            Ok(HostOutcome::Replicate(handover)) => return Execution::Replicate(handover),
+            Err(error) => Reply::Error(error),
+        };
+        session.reply(&reply);
+        note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+        Execution::Done
+    }
+
+    // ---- Units ----
+
+    /// Begins a unit of several commands: nothing is published until its end.
+    pub fn begin_unit(&mut self) {
+        self.depth += 1;
+    }
+
+    /// Ends a unit of several commands.
+    pub fn end_unit(&mut self, session: &Session) {
+        self.depth -= 1;
+        self.end_of_write(session);
+    }
+
+    /// The script that runs here goes on on a snapshot, and the guard is let go.
+    pub fn go_on_snapshot(&mut self) {
+        self.snapshot = Some(self.core().keyspace.snapshot());
+        self.held = Held::Nothing;
+    }
+
+    /// Counts a finished call.
+    pub fn note(&self, session: &mut Session, entry: &'static Entry, args: &Args<'_>, reply: &Reply<'_>) {
+        note(self.server, self.reactor, &self.mark, session, entry, args, reply);
+    }
+
+    pub fn in_unit(&self) -> bool {
+        self.depth > 0
+    }
+
+    /// Publishes what the unit did, if it is over, and serves clients that waited for its keys.
+    fn end_of_write(&mut self, session: &Session) {
+        if self.depth > 0 {
+            return;
+        }
+        let (server, now_ms) = (self.server, self.now_ms);
+        let expiry = self.key_expiry(session);
+        let Some(core) = self.core_if_writing() else { return };
+        publish_unit(server, core);
+        if core.writes.waited.has_ready() {
+            serve_ready(server, core, now_ms, expiry);
+        }
+    }
+
+    /// Deletes expired keys that reads of this batch met.
+    pub fn delete_expired_seen(&mut self) {
+        if matches!(self.held, Held::Nothing)
+            || !self.core().keyspace.has_expired_seen()
+            || self.hold_write().is_err()
+        {
+            return;
+        }
+        let expiry = if self.server.expiry_is_off() { KeyExpiry::Hide } else { KeyExpiry::Delete };
+        let (server, now_ms) = (self.server, self.server.now_ms());
+        let core = self.core_mut();
+        for (database, key) in core.keyspace.take_expired_seen() {
+            let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, database, now_ms);
+            transaction.expiry = expiry;
+            transaction.expire_if_due(database, &key);
+            publish_unit(server, core);
+        }
+    }
+}
+
+/// How long a thread sleeps on the guard before it looks again whether a script holds it.
+const LOCK_PATIENCE: Duration = Duration::from_micros(500);
+
+/// Hands the effects of a finished unit to the stream, and its events and invalidations to their subscribers.
+pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
+    let aftermath = core.writes.finish();
+    if !core.writes.effects.is_empty() {
+        core.writes.effects.clear();
+    }
+    for event in aftermath.events {
+        server.pubsub.publish_event(&event, core.keyspace.settings().events);
+    }
+}
+
+fn queue(session: &mut Session, entry: &'static Entry, args: &Args<'_>) {
+    if let Some(transaction) = &mut session.transaction {
+        transaction.bytes += args.iter().map(|arg| arg.len()).sum::<usize>();
+        transaction.queued.push(Queued { entry, args: args.iter().map(|arg| arg.to_vec()).collect() });
+        session.client.figures.queued.store(transaction.queued.len() as i64, Relaxed);
+        session.client.figures.queued_bytes.store(transaction.bytes, Relaxed);
+        session.reply(&Reply::Status("QUEUED".into()));
+    }
+}
+
+/// Counts a finished call: its time runs from the end of the one before it in the batch.
+fn note(
+    server: &Arc<Server>,
+    reactor: &Reactor,
+    mark: &Cell<Instant>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: &Args<'_>,
+    reply: &Reply<'_>,
+) {
+    let now = Instant::now();
+    let elapsed = now.duration_since(mark.replace(now));
+    commandstats::record(server, reactor, session, entry, args, elapsed, reply);
+}
+
+impl Executor<'_> {
+    /// The time of the next command begins now.
+    pub fn set_mark(&mut self) {
+        self.mark.set(Instant::now());
+    }
+
+    /// May the entry run on a snapshot, without the guard?
+    pub fn is_read(entry: &Entry) -> bool {
+        matches!(entry.handler, Handler::Read(_)) || !entry.flags.has_any(Flags::WRITE | Flags::MAY_REPLICATE)
+    }
+}

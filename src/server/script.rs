@@ -1,0 +1,432 @@
+//! Running scripts for clients: under which guard, slice by slice, with what they may call, and how they are killed.
+//!
+//! A read-only script starts under the shared guard. When its first slice ends it takes a snapshot, lets the guard go and
+//! goes on there: the same moment in time, so still atomic, and nobody waits for it. A script that may write holds the
+//! dataset to its end; others wait, and are answered BUSY after `busy-reply-threshold`.
+//!
+//! Invariants: a script's effects are published when it has ended, as one unit, or never; a script is abandoned between
+//! slices only, never inside of a command.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use super::admission::{Conditions, find_entry};
+use super::commandstats;
+use super::config::{ReadOnlyScripts, ReplicaScripts};
+use super::execute::Executor;
+use super::scripts_running::{Kill, RunningScript};
+use super::session::{Origin, Session};
+use super::table::{Entry, ScriptFn};
+use crate::command::{Args, Flags, Handler};
+use crate::protocol::{ErrorReply, Protocol, Reply};
+use crate::scripting::{
+    Code, EffectTargets, FunctionHandle, LogLevel, Progress, Registry, Script, ScriptCall, ScriptFlags,
+    ScriptHost, ScriptRun,
+};
+
+/// How long a script runs before others get a turn.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub enum Program {
+    Script(Arc<Script>),
+    Function(Arc<Registry>, FunctionHandle),
+}
+
+/// A call of a script, as its command asked for it.
+#[derive(Debug)]
+pub struct ScriptRequest {
+    pub program: Program,
+    /// Index of the first key in the arguments of the command.
+    pub first_key: usize,
+    pub key_count: usize,
+    /// It came by EVAL_RO, EVALSHA_RO or FCALL_RO.
+    pub by_read_only_command: bool,
+}
+
+impl Program {
+    pub fn flags(&self) -> ScriptFlags {
+        match self {
+            Program::Script(script) => script.flags(),
+            Program::Function(_, handle) => handle.function().flags,
+        }
+    }
+
+    fn is_function(&self) -> bool {
+        matches!(self, Program::Function(..))
+    }
+}
+
+impl ScriptRequest {
+    fn is_read_only(&self) -> bool {
+        self.by_read_only_command || self.program.flags().contains(ScriptFlags::NO_WRITES)
+    }
+
+    /// A script without a shebang has no flags to go by: its commands are checked one by one.
+    fn is_unflagged(&self) -> bool {
+        self.program.flags().contains(ScriptFlags::UNDECLARED)
+    }
+}
+
+/// Runs the script that a command asks for and puts its reply into the session.
+pub async fn run(
+    executor: &mut Executor<'_>,
+    session: &mut Session,
+    entry: &'static Entry,
+    function: ScriptFn,
+    args: &Args<'_>,
+) {
+    let mut call = super::call::Call { executor, session, entry, args };
+    let request = function(&mut call);
+    let reply = match request {
+        Ok(request) => match check(executor, session, &request) {
+            Ok(()) => run_request(executor, session, &request, args).await,
+            Err(error) => Reply::Error(error),
+        },
+        Err(error) => Reply::Error(error),
+    };
+    session.reply(&reply);
+    executor.note(session, entry, args, &reply);
+}
+
+/// What must hold before a script may start at all.
+fn check(executor: &Executor<'_>, session: &Session, request: &ScriptRequest) -> Result<(), ErrorReply> {
+    let server = executor.server;
+    let conditions = &server.conditions;
+    let flags = request.program.flags();
+    if request.by_read_only_command && !request.is_unflagged() && !flags.contains(ScriptFlags::NO_WRITES) {
+        return Err(ErrorReply::new("ERR Can not execute a script with write flag using *_ro command."));
+    }
+    if conditions.none() || session.origin != Origin::Client {
+        return Ok(());
+    }
+    if conditions.has(Conditions::STALE)
+        && !request.is_unflagged()
+        && !flags.contains(ScriptFlags::ALLOW_STALE)
+    {
+        return Err(ErrorReply::new(
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        ));
+    }
+    let config = server.config();
+    if request.is_read_only() {
+        return Ok(());
+    }
+    if conditions.has(Conditions::REPLICA) && config.replica_read_only {
+        if config.replica_scripts == ReplicaScripts::ReadOnly {
+            if session.redirect
+                && let Some(primary) = server.primary_address()
+            {
+                return Err(ErrorReply::from_text(format!("REDIRECT {primary}")));
+            }
+            return Err(ErrorReply::new(
+                "READONLY You can't run a script that may write on a read only replica. Use EVAL_RO, EVALSHA_RO or \
+                 FCALL_RO, or give the script the no-writes flag.",
+            ));
+        }
+        if !request.is_unflagged() {
+            return Err(ErrorReply::new("READONLY Can not run script with write flag on readonly replica."));
+        }
+    }
+    if request.is_unflagged() {
+        return Ok(());
+    }
+    if conditions.has(Conditions::DISK_ERROR) {
+        return Err(server.disk_error());
+    }
+    if conditions.has(Conditions::TOO_FEW_REPLICAS) {
+        return Err(ErrorReply::new("NOREPLICAS Not enough good replicas to write."));
+    }
+    if conditions.has(Conditions::OVER_MEMORY) && !flags.contains(ScriptFlags::ALLOW_OOM) {
+        return Err(ErrorReply::new(
+            "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
+        ));
+    }
+    Ok(())
+}
+
+async fn run_request(
+    executor: &mut Executor<'_>,
+    session: &mut Session,
+    request: &ScriptRequest,
+    args: &Args<'_>,
+) -> Reply<'static> {
+    let (keys, arguments) = args[request.first_key..].split_at(request.key_count);
+    let code = match &request.program {
+        Program::Script(script) => Code::Script(script),
+        Program::Function(registry, handle) => Code::Function(registry, handle),
+    };
+    let run = executor.reactor.engine.borrow_mut().start(ScriptCall { code, keys, arguments });
+    let run = match run {
+        Ok(run) => run,
+        Err(error) => return Reply::Error(error),
+    };
+    while (if request.is_read_only() { executor.hold_read() } else { executor.hold_write() }).is_err() {
+        executor.server.scripts_running.ended().await;
+    }
+    let alone = !executor.in_unit();
+    executor.begin_unit();
+    if !request.is_read_only() && alone {
+        executor.core_mut().writes.begin_journal();
+    }
+    let outer = Outer::enter(session);
+    let mut running = Running { executor, session, request, alone, targets: EffectTargets::ALL, shown: None };
+    let reply = running.to_the_end(run, args).await;
+    running.leave();
+    let Running { executor, session, .. } = running;
+    outer.restore(session);
+    executor.snapshot = None;
+    executor.end_unit(session);
+    reply
+}
+
+/// What of the session a script's commands must not change.
+struct Outer {
+    origin: Origin,
+    database: usize,
+    protocol: Protocol,
+}
+
+impl Outer {
+    fn enter(session: &mut Session) -> Self {
+        let outer = Outer { origin: session.origin, database: session.database, protocol: session.protocol };
+        if session.origin == Origin::Client {
+            session.origin = Origin::Script;
+        }
+        session.protocol = Protocol::Resp2;
+        outer
+    }
+
+    fn restore(self, session: &mut Session) {
+        session.origin = self.origin;
+        session.protocol = self.protocol;
+        session.select(self.database);
+    }
+}
+
+/// A script in progress.
+struct Running<'r, 's> {
+    executor: &'r mut Executor<'s>,
+    session: &'r mut Session,
+    request: &'r ScriptRequest,
+    /// It is a unit of its own, not part of a transaction.
+    alone: bool,
+    targets: EffectTargets,
+    /// Set when others can see it run: from its first suspension on.
+    shown: Option<Arc<RunningScript>>,
+}
+
+impl Running<'_, '_> {
+    async fn to_the_end(&mut self, mut run: ScriptRun, args: &Args<'_>) -> Reply<'static> {
+        loop {
+            let reactor = self.executor.reactor;
+            let progress = {
+                let mut host = Host {
+                    executor: self.executor,
+                    session: self.session,
+                    request: self.request,
+                    targets: &mut self.targets,
+                };
+                reactor.engine.borrow_mut().resume(&mut run, &mut host, SLICE)
+            };
+            match progress {
+                Progress::Done(result) => {
+                    if let Reply::Error(error) = &result.reply
+                        && !result.error_counted
+                    {
+                        self.executor.server.stats.count_error(error);
+                    }
+                    return result.reply;
+                }
+                Progress::Suspended => {
+                    let shown = self.suspended(&run, args);
+                    if let Some(reply) = self.kill(&shown, &mut run) {
+                        return reply;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// A slice has ended and the script has not.
+    fn suspended(&mut self, run: &ScriptRun, args: &Args<'_>) -> Arc<RunningScript> {
+        let server = self.executor.server;
+        let config = server.config();
+        let shown = match &self.shown {
+            Some(shown) => shown.clone(),
+            None => {
+                let name = String::from_utf8_lossy(run.name()).into_owned();
+                let command = args.iter().map(|arg| arg.to_vec()).collect();
+                let replicated = matches!(self.session.origin, Origin::Primary | Origin::Loader);
+                let shown = RunningScript::new(name, self.request.program.is_function(), command, replicated);
+                server.scripts_running.add(&shown);
+                self.shown = Some(shown.clone());
+                shown
+            }
+        };
+        if self.request.is_read_only() && self.alone && config.read_only_scripts == ReadOnlyScripts::Snapshot
+        {
+            if self.executor.snapshot.is_none() {
+                self.executor.go_on_snapshot();
+            }
+            return shown;
+        }
+        server.scripts_running.set_holds(&shown, true);
+        if self.executor.is_writing() {
+            shown.wrote.store(self.executor.core_mut().writes.unit_changed(), Relaxed);
+        }
+        let threshold = Duration::from_millis(config.busy_reply_threshold_ms);
+        if shown.started.elapsed() >= threshold && !server.conditions.has(Conditions::BUSY) {
+            tracing::warn!(
+                "Slow script detected: still in execution after {} milliseconds. You can try killing the script using the {} KILL command. Script name is: {}.",
+                shown.started.elapsed().as_millis(),
+                if shown.is_function { "FUNCTION" } else { "SCRIPT" },
+                shown.name,
+            );
+            server.conditions.set(Conditions::BUSY, true);
+            server.let_go();
+        }
+        shown
+    }
+
+    /// Ends the script if somebody wants it and nothing speaks against it.
+    fn kill(&mut self, shown: &RunningScript, run: &mut ScriptRun) -> Option<Reply<'static>> {
+        match shown.kill() {
+            Kill::No => return None,
+            Kill::Yes if shown.wrote.load(Relaxed) => return None,
+            Kill::Yes => {}
+            Kill::Rollback => {
+                if self.executor.is_writing() {
+                    let core = self.executor.core_mut();
+                    core.writes.rollback(&mut core.keyspace);
+                }
+            }
+        }
+        let reactor = self.executor.reactor;
+        let name = String::from_utf8_lossy(run.name()).into_owned();
+        reactor.engine.borrow_mut().abandon(run.take());
+        let word = if shown.is_function { "FUNCTION" } else { "SCRIPT" };
+        tracing::info!("Lua script killed by user with {word} KILL.");
+        let error = ErrorReply::from_text(format!(
+            "ERR Error running script (call to f_{name}): Script killed by user with {word} KILL."
+        ));
+        self.executor.server.stats.count_error(&error);
+        Some(Reply::Error(error))
+    }
+
+    /// The script is over: nobody waits for it any more.
+    fn leave(&mut self) {
+        let Some(shown) = self.shown.take() else { return };
+        let server = self.executor.server;
+        server.scripts_running.remove(&shown);
+        if shown.holds.load(Relaxed) {
+            server.scripts_running.set_holds(&shown, false);
+            server.conditions.set(Conditions::BUSY, false);
+            server.let_go();
+        }
+    }
+}
+
+/// What a running script may ask of the server.
+struct Host<'h, 's> {
+    executor: &'h mut Executor<'s>,
+    session: &'h mut Session,
+    request: &'h ScriptRequest,
+    targets: &'h mut EffectTargets,
+}
+
+impl Host<'_, '_> {
+    fn admit(&self, args: &[&[u8]]) -> Result<&'static Entry, ErrorReply> {
+        let server = self.executor.server;
+        let Some(entry) = find_entry(server, args) else {
+            return Err(ErrorReply::new("ERR Unknown Redis command called from script"));
+        };
+        if matches!(entry.handler, Handler::Container) || !entry.arity_fits(args.len()) {
+            return Err(ErrorReply::new("ERR Wrong number of args calling Redis command from script"));
+        }
+        let flags = entry.flags;
+        if flags.has(Flags::NOSCRIPT) && !server.deny_scripts_is_off.load(Relaxed) {
+            return Err(ErrorReply::new("ERR This Redis command is not allowed from script"));
+        }
+        let writes = flags.has_any(Flags::WRITE | Flags::MAY_REPLICATE);
+        if writes && self.request.is_read_only() {
+            return Err(ErrorReply::new("ERR Write commands are not allowed from read-only scripts."));
+        }
+        if !server.conditions.none() {
+            self.admit_in_conditions(flags)?;
+        }
+        Ok(entry)
+    }
+
+    fn admit_in_conditions(&self, flags: Flags) -> Result<(), ErrorReply> {
+        let server = self.executor.server;
+        let conditions = &server.conditions;
+        if self.session.origin != Origin::Script {
+            return Ok(());
+        }
+        if conditions.has(Conditions::STALE) && !flags.has(Flags::STALE) {
+            return Err(ErrorReply::new("ERR Can not execute the command on a stale replica"));
+        }
+        if flags.has(Flags::WRITE) {
+            if conditions.has(Conditions::REPLICA) && server.config().replica_read_only {
+                return Err(ErrorReply::new("READONLY You can't write against a read only replica."));
+            }
+            if conditions.has(Conditions::DISK_ERROR) {
+                return Err(server.disk_error());
+            }
+            if conditions.has(Conditions::TOO_FEW_REPLICAS) {
+                return Err(ErrorReply::new("NOREPLICAS Not enough good replicas to write."));
+            }
+        }
+        let may_grow =
+            self.request.is_read_only() || self.request.program.flags().contains(ScriptFlags::ALLOW_OOM);
+        if conditions.has(Conditions::OVER_MEMORY) && flags.has(Flags::DENYOOM) && !may_grow {
+            return Err(ErrorReply::new("OOM command not allowed when used memory > 'maxmemory'."));
+        }
+        Ok(())
+    }
+}
+
+impl ScriptHost for Host<'_, '_> {
+    fn call(&mut self, args: &[&[u8]]) -> Reply<'_> {
+        match self.admit(args) {
+            Ok(entry) => self.executor.call_for_script(self.session, entry, args),
+            Err(error) => {
+                let executor = &self.executor;
+                commandstats::record_rejected(executor.reactor, find_entry(executor.server, args));
+                executor.server.stats.count_error(&error);
+                Reply::Error(error)
+            }
+        }
+    }
+
+    fn set_response_protocol(&mut self, version: u8) {
+        self.session.protocol = if version == 3 { Protocol::Resp3 } else { Protocol::Resp2 };
+    }
+
+    fn set_effect_targets(&mut self, targets: EffectTargets) {
+        // There is one stream: what is to reach either of its readers is recorded, what is to reach none is not.
+        *self.targets = targets;
+        if self.executor.is_writing() {
+            let records = targets.aof || targets.replicas;
+            self.executor.core_mut().writes.effects.set_muted(!records);
+        }
+    }
+
+    fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
+        find_entry(self.executor.server, args).map(|_| true)
+    }
+
+    fn log(&mut self, level: LogLevel, message: &[u8]) {
+        let message = String::from_utf8_lossy(message);
+        match level {
+            LogLevel::Debug => tracing::trace!("{message}"),
+            LogLevel::Verbose => tracing::debug!("{message}"),
+            LogLevel::Notice => tracing::info!("{message}"),
+            LogLevel::Warning => tracing::warn!("{message}"),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The scripts that are running: which of them holds the dataset, which are to be killed, and the BUSY state.
+//!
+//! Invariant: at most one script holds the dataset, and `holds` is true from its first suspension to its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::protocol::ErrorReply;
+
+/// What a running script has been told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kill {
+    No,
+    /// Stop, if nothing was written.
+    Yes,
+    /// Stop, and undo what was written.
+    Rollback,
+}
+
+/// A script in progress.
+#[derive(Debug)]
+pub struct RunningScript {
+    /// The sha1 of an EVAL script, or the name of a function.
+    pub name: String,
+    pub is_function: bool,
+    pub command: Vec<Vec<u8>>,
+    pub started: Instant,
+    /// It holds the dataset, so others wait for it.
+    pub holds: AtomicBool,
+    pub wrote: AtomicBool,
+    /// It is run for the stream of the primary or a loader, whose history cannot be changed.
+    pub is_replicated: bool,
+    kill: AtomicU8,
+}
+
+impl RunningScript {
+    pub fn new(name: String, is_function: bool, command: Vec<Vec<u8>>, is_replicated: bool) -> Arc<Self> {
+        Arc::new(RunningScript {
+            name,
+            is_function,
+            command,
+            started: Instant::now(),
+            holds: AtomicBool::new(false),
+            wrote: AtomicBool::new(false),
+            is_replicated,
+            kill: AtomicU8::new(0),
+        })
+    }
+
+    pub fn kill(&self) -> Kill {
+        match self.kill.load(Relaxed) {
+            0 => Kill::No,
+            1 => Kill::Yes,
+            _ => Kill::Rollback,
+        }
+    }
+
+    pub fn set_kill(&self, kill: Kill) {
+        self.kill.fetch_max(kill as u8, Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct ScriptsRunning {
+    scripts: Mutex<Vec<Arc<RunningScript>>>,
+    holds: AtomicBool,
+    ended: Notify,
+}
+
+impl ScriptsRunning {
+    pub fn add(&self, script: &Arc<RunningScript>) {
+        self.scripts.lock().push(script.clone());
+    }
+
+    pub fn remove(&self, script: &Arc<RunningScript>) {
+        self.scripts.lock().retain(|other| !Arc::ptr_eq(other, script));
+    }
+
+    /// All that run now, longest first.
+    pub fn all(&self) -> Vec<Arc<RunningScript>> {
+        self.scripts.lock().clone()
+    }
+
+    /// The script that holds the dataset.
+    pub fn holder(&self) -> Option<Arc<RunningScript>> {
+        self.scripts.lock().iter().find(|script| script.holds.load(Relaxed)).cloned()
+    }
+
+    /// Does a script hold the dataset across its slices?
+    pub fn holds(&self) -> bool {
+        self.holds.load(Relaxed)
+    }
+
+    pub fn set_holds(&self, script: &RunningScript, holds: bool) {
+        script.holds.store(holds, Relaxed);
+        self.holds.store(holds, Relaxed);
+        if !holds {
+            self.ended.notify_waiters();
+        }
+    }
+
+    /// Waits until no script holds the dataset.
+    pub async fn ended(&self) {
+        let notified = self.ended.notified();
+        if self.holds() {
+            notified.await;
+        }
+    }
+
+    /// How long a request waits for the script that holds the dataset before it is answered BUSY.
+    pub fn patience(&self, threshold: Duration) -> Duration {
+        let running = self.holder().map_or(Duration::ZERO, |script| script.started.elapsed());
+        // A little later than the threshold, so that the script's own check comes first.
+        threshold.saturating_sub(running) + Duration::from_millis(5)
+    }
+
+    /// What normal commands are answered while a script is busy.
+    pub fn busy_error(&self) -> ErrorReply {
+        let kill = if self.holder().is_some_and(|script| script.is_function) { "FUNCTION" } else { "SCRIPT" };
+        ErrorReply::from_text(format!(
+            "BUSY Valkey is busy running a script. You can only call {kill} KILL or SHUTDOWN NOSAVE."
+        ))
+    }
+}

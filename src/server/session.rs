@@ -1,0 +1,142 @@
+//! The state of one connection, private to its reactor: no locks, not `Send`.
+//!
+//! Invariant: `out` holds whole replies only, in the order of the requests.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::client::{Client, Traits};
+use super::table::Entry;
+use crate::keyspace::WatchFlag;
+use crate::protocol::{ErrorReply, Protocol, Reply, encode};
+
+/// A command queued by MULTI.
+#[derive(Debug)]
+pub struct Queued {
+    pub entry: &'static Entry,
+    pub args: Vec<Vec<u8>>,
+}
+
+/// A transaction being put together.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    pub queued: Vec<Queued>,
+    /// A command was refused while queueing: EXEC answers EXECABORT.
+    pub refused: bool,
+    pub bytes: usize,
+}
+
+/// CLIENT REPLY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyMode {
+    On,
+    Off,
+    /// The next command gets no reply.
+    SkipNext,
+    /// The running one gets none.
+    Skip,
+}
+
+/// What a session runs commands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A client.
+    Client,
+    /// A running script: inner commands.
+    Script,
+    /// The stream of this server's primary.
+    Primary,
+    /// The AOF being loaded.
+    Loader,
+}
+
+#[derive(Debug)]
+pub struct Session {
+    pub client: Arc<Client>,
+    pub origin: Origin,
+    pub database: usize,
+    /// What replies are shaped for. A script's commands have their own.
+    pub protocol: Protocol,
+    pub authenticated: bool,
+    /// Name of the ACL user.
+    pub user: Arc<str>,
+    pub transaction: Option<Transaction>,
+    pub watched: Vec<(usize, Vec<u8>)>,
+    pub watch_flag: WatchFlag,
+    pub reply_mode: ReplyMode,
+    pub channels: std::collections::HashSet<Vec<u8>>,
+    pub patterns: std::collections::HashSet<Vec<u8>>,
+    pub shard_channels: std::collections::HashSet<Vec<u8>>,
+    /// Encoded replies, not sent yet.
+    pub out: Vec<u8>,
+    /// ASKING and READONLY matter in clusters; READONLY also to `CLIENT CAPA redirect`.
+    pub readonly: bool,
+    /// Announced `CLIENT CAPA redirect`.
+    pub redirect: bool,
+    pub touch: bool,
+    /// CLIENT IMPORT-SOURCE.
+    pub import_source: bool,
+    /// How many errors were replied, for the errors-inside-of-a-call count of a script.
+    pub last_error: Option<ErrorReply>,
+}
+
+impl Session {
+    pub fn new(client: Arc<Client>, origin: Origin) -> Self {
+        Session {
+            client,
+            origin,
+            database: 0,
+            protocol: Protocol::Resp2,
+            authenticated: false,
+            user: "default".into(),
+            transaction: None,
+            watched: Vec::new(),
+            watch_flag: WatchFlag::default(),
+            reply_mode: ReplyMode::On,
+            channels: Default::default(),
+            patterns: Default::default(),
+            shard_channels: Default::default(),
+            out: Vec::new(),
+            readonly: false,
+            redirect: false,
+            touch: true,
+            import_source: false,
+            last_error: None,
+        }
+    }
+
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The client chose a protocol: pushes of others follow it too.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.client.set_protocol(protocol);
+    }
+
+    pub fn select(&mut self, database: usize) {
+        self.database = database;
+        self.client.figures.database.store(database, Relaxed);
+    }
+
+    /// Puts a reply behind those already made, unless CLIENT REPLY says not to.
+    pub fn reply(&mut self, reply: &Reply<'_>) {
+        if self.reply_mode == ReplyMode::On && self.origin != Origin::Primary {
+            encode::encode(reply, self.protocol(), &mut self.out);
+        }
+    }
+
+    /// Is the client in the state in which RESP2 allows only (P|S)SUBSCRIBE and its kin?
+    pub fn is_subscribed(&self) -> bool {
+        !(self.channels.is_empty() && self.patterns.is_empty() && self.shard_channels.is_empty())
+    }
+
+    pub fn note_subscriptions(&self) {
+        let figures = &self.client.figures;
+        figures.channels.store(self.channels.len(), Relaxed);
+        figures.patterns.store(self.patterns.len(), Relaxed);
+        figures.shard_channels.store(self.shard_channels.len(), Relaxed);
+        self.client.set(Traits::PUBSUB, self.is_subscribed());
+    }
+}
