@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 
+use crate::base::number::parse_i64;
+
 /// A borrowed element.
 #[derive(Debug, Clone, Copy)]
 pub enum Element<'a> {
@@ -38,7 +40,7 @@ impl TextBuffer {
 impl<'a> Element<'a> {
     /// The element that a string is stored as: an integer if the string is the canonical decimal text of one.
     pub fn from_text(text: &'a [u8]) -> Self {
-        match parse_integer(text) {
+        match parse_i64(text) {
             Some(integer) => Element::Integer(integer),
             None => Element::Bytes(text),
         }
@@ -71,7 +73,7 @@ impl<'a> Element<'a> {
     /// The value as an integer, whether stored as one or as bytes that spell one.
     pub fn as_integer(&self) -> Option<i64> {
         match *self {
-            Element::Bytes(bytes) => parse_integer(bytes),
+            Element::Bytes(bytes) => parse_i64(bytes),
             Element::Integer(integer) => Some(integer),
         }
     }
@@ -91,7 +93,7 @@ impl PartialEq for Element<'_> {
             (Element::Bytes(a), Element::Bytes(b)) => a == b,
             (Element::Integer(a), Element::Integer(b)) => a == b,
             (Element::Bytes(bytes), Element::Integer(integer))
-            | (Element::Integer(integer), Element::Bytes(bytes)) => parse_integer(bytes) == Some(integer),
+            | (Element::Integer(integer), Element::Bytes(bytes)) => parse_i64(bytes) == Some(integer),
         }
     }
 }
@@ -144,42 +146,20 @@ impl PartialEq for OwnedElement {
 
 impl Eq for OwnedElement {}
 
-/// Reads the canonical decimal text of a 64-bit integer; anything else (leading zeros, a plus sign, "-0",
-/// blanks) is `None`.
-pub fn parse_integer(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    match digits {
-        [b'0'] if !negative => return Some(0),
-        [b'1'..=b'9', ..] if digits.len() <= 19 => {}
-        _ => return None,
-    }
-    let mut magnitude: u64 = 0;
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        magnitude = magnitude * 10 + u64::from(digit - b'0');
-    }
-    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     #[test]
-    fn only_canonical_texts_are_integers() {
+    fn only_canonical_texts_become_integers() {
         for text in
             ["", "-", "-0", "00", "01", "+1", " 1", "1 ", "1a", "9223372036854775808", "-9223372036854775809"]
         {
-            assert_eq!(parse_integer(text.as_bytes()), None, "{text:?}");
+            assert_eq!(parse_i64(text.as_bytes()), None, "{text:?}");
         }
         for integer in [0, 1, -1, 10, i64::MAX, i64::MIN, 1_000_000_000_000_000_000] {
-            assert_eq!(parse_integer(integer.to_string().as_bytes()), Some(integer));
+            assert_eq!(parse_i64(integer.to_string().as_bytes()), Some(integer));
         }
     }
 

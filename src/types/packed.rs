@@ -77,8 +77,9 @@ impl<'a> Encoded<'a> {
         [&self.head[..self.head_len], self.body, &self.tail[self.tail_start..]]
     }
 
-    /// Number of bytes.
-    pub fn len(&self) -> usize {
+    /// Size in bytes.
+    #[cfg(test)]
+    fn size(&self) -> usize {
         self.head_len + self.body.len() + (5 - self.tail_start)
     }
 }
@@ -403,10 +404,10 @@ mod tests {
             ("abc", 5),
         ];
         for (text, size) in sizes {
-            assert_eq!(Encoded::text(text.as_bytes()).len(), size, "{text}");
+            assert_eq!(Encoded::text(text.as_bytes()).size(), size, "{text}");
         }
         for (len, size) in [(63, 65), (64, 67), (125, 128), (126, 130), (4095, 4099), (4096, 4103)] {
-            assert_eq!(Encoded::text(&vec![b'x'; len]).len(), size, "{len}");
+            assert_eq!(Encoded::text(&vec![b'x'; len]).size(), size, "{len}");
         }
     }
 
@@ -429,7 +430,7 @@ mod tests {
                 prop_assert_eq!(packed.find(text, 1).map(|found| found.0), first);
             }
             prop_assert_eq!(packed.offset_of(texts.len()), packed.len());
-            let from_element: usize = texts.iter().map(|text| Encoded::text(text).len()).sum();
+            let from_element: usize = texts.iter().map(|text| Encoded::text(text).size()).sum();
             prop_assert_eq!(from_element, packed.len());
         }
     }

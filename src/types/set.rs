@@ -3,8 +3,9 @@
 //!
 //! The form changes exactly when Valkey changes it (its t_set.c), and never back.
 
+use crate::base::number::parse_i64;
 use crate::types::dictionary::{self, Dictionary, Item};
-use crate::types::element::{Element, OwnedElement, TextBuffer, parse_integer};
+use crate::types::element::{Element, OwnedElement, TextBuffer};
 use crate::types::integers;
 use crate::types::limits::Limits;
 use crate::types::packed::{Elements, Encoded, MAX_BYTES, MAX_ELEMENTS, Packed};
@@ -56,7 +57,7 @@ impl Set {
     /// An empty set in the form that suits its first member and the number of members expected to be added
     /// in all (`expected_len`, 0 if unknown).
     pub fn new(first_member: &[u8], expected_len: usize, limits: &Limits) -> Self {
-        if expected_len <= limits.set_max_intset_entries && parse_integer(first_member).is_some() {
+        if expected_len <= limits.set_max_intset_entries && parse_i64(first_member).is_some() {
             return Set(Form::small(integers::empty()));
         }
         if expected_len <= limits.set_max_listpack_entries {
@@ -114,7 +115,7 @@ impl Set {
         match self.0.view_mut() {
             ViewMut::Large(members) => return members.find_or_insert_with(member, || Member::new(member)).1,
             ViewMut::Small(block) if block.flag() => {
-                if let Some(integer) = parse_integer(member) {
+                if let Some(integer) = parse_i64(member) {
                     let added = integers::insert(block, integer);
                     if integers::len(block) > limits.set_max_intset_entries.min(integers::MAX_LEN) {
                         self.enlarge();
@@ -158,7 +159,7 @@ impl Set {
         }
         match self.0.view_mut() {
             ViewMut::Small(block) if block.flag() => {
-                parse_integer(member).is_some_and(|integer| integers::remove(block, integer))
+                parse_i64(member).is_some_and(|integer| integers::remove(block, integer))
             }
             ViewMut::Small(block) => {
                 let Some((_, offset)) = block.find(member, 1) else { return false };
@@ -174,7 +175,7 @@ impl Set {
     pub fn contains(&self, member: &[u8]) -> bool {
         match self.0.view() {
             View::Small(block) if block.flag() => {
-                parse_integer(member).is_some_and(|integer| integers::contains(block, integer))
+                parse_i64(member).is_some_and(|integer| integers::contains(block, integer))
             }
             View::Small(block) => block.find(member, 1).is_some(),
             View::Large(members) => members.contains(member),

@@ -342,6 +342,10 @@ impl ScoreRange {
 pub struct Iter<'a>(Pairs<'a>, Direction);
 
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack; a box would cost an allocation a range"
+)]
 enum Pairs<'a> {
     Packed(Elements<'a>),
     Tree(Cursor<'a, Scored>),
