@@ -10,11 +10,13 @@ use super::blocking::BlockedCall;
 use super::client::ClientNumber;
 use crate::keyspace::{Keyspace, WriteState};
 use crate::scripting::Registry;
+use crate::stream::Stream;
 
 #[derive(Debug)]
 pub struct Core {
     pub keyspace: Keyspace,
     pub writes: WriteState,
+    pub stream: Stream,
     pub functions: Arc<Registry>,
     /// Calls that wait for keys, by client.
     pub blocked: HashMap<ClientNumber, BlockedCall>,

@@ -510,6 +510,7 @@ const LOCK_PATIENCE: Duration = Duration::from_micros(500);
 pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
     let aftermath = core.writes.finish();
     if !core.writes.effects.is_empty() {
+        core.stream.append_unit(core.writes.effects.unit());
         core.writes.effects.clear();
     }
     for event in aftermath.events {

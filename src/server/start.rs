@@ -23,6 +23,7 @@ use super::{Server, cron, reactor, table};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::random::Random;
 use crate::keyspace::Keyspace;
+use crate::stream::Stream;
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,7 @@ impl Server {
         let core = Core {
             keyspace: Keyspace::new(config.databases as usize, super::keyspace_settings(&config)),
             writes: Default::default(),
+            stream: Stream::new(Random::from_system()?.hex_id()),
             functions: Default::default(),
             blocked: Default::default(),
         };

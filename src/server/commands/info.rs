@@ -37,8 +37,6 @@ struct Section {
 enum Shown {
     Default,
     All,
-    /// Only when asked for by name.
-    Named,
 }
 
 const SECTIONS: &[Section] = &[
@@ -85,7 +83,7 @@ fn info(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let wanted: Vec<String> =
         call.args[1..].iter().map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).collect();
     let asked = |word: &str| wanted.iter().any(|other| other == word);
-    let (everything, all) = (asked("everything"), asked("all") || asked("everything"));
+    let all = asked("all") || asked("everything");
     let default = wanted.is_empty() || asked("default");
     let core = call.core();
     let mut lines = Lines::default();
@@ -93,7 +91,6 @@ fn info(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
         let shown = match section.shown {
             Shown::Default => default || all,
             Shown::All => all,
-            Shown::Named => everything && false,
         };
         if shown || asked(section.name) {
             if !lines.0.is_empty() {

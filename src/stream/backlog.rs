@@ -1,0 +1,136 @@
+//! The part of the stream that is kept in memory, for replicas that are behind.
+//!
+//! Invariant: the blocks are contiguous; the last one ends at the stream's offset.
+
+use std::collections::VecDeque;
+
+/// Bytes of a block. Trimming goes by whole blocks.
+const BLOCK: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub struct Backlog {
+    blocks: VecDeque<Vec<u8>>,
+    /// The offset of the first byte kept.
+    first: u64,
+    length: usize,
+    size: usize,
+}
+
+impl Backlog {
+    /// An empty backlog at `offset` that keeps about `size` bytes.
+    pub fn new(offset: u64, size: usize) -> Self {
+        Backlog { blocks: VecDeque::new(), first: offset, length: 0, size: size.max(1) }
+    }
+
+    pub fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.blocks.back().map_or(0, |block| BLOCK - block.len());
+            if room == 0 {
+                self.blocks.push_back(Vec::with_capacity(BLOCK));
+                continue;
+            }
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            if let Some(block) = self.blocks.back_mut() {
+                block.extend_from_slice(now);
+            }
+            self.length += now.len();
+            bytes = later;
+        }
+    }
+
+    /// Gives up what is beyond the size and before `needed`, the offset of the slowest reader.
+    pub fn trim(&mut self, needed: u64) {
+        while let Some(block) = self.blocks.front()
+            && self.length - block.len() >= self.size
+            && self.first + block.len() as u64 <= needed
+        {
+            self.length -= block.len();
+            self.first += block.len() as u64;
+            self.blocks.pop_front();
+        }
+    }
+
+    pub fn resize(&mut self, size: usize) {
+        self.size = size.max(1);
+    }
+
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The offset of the first byte kept.
+    pub fn first_offset(&self) -> u64 {
+        self.first
+    }
+
+    /// Bytes kept.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Bytes of memory held.
+    pub fn memory(&self) -> usize {
+        self.blocks.iter().map(Vec::capacity).sum()
+    }
+
+    /// Appends to `out` up to `most` bytes from `offset` on. `false`: what is asked for is not kept.
+    pub fn read(&self, offset: u64, most: usize, out: &mut Vec<u8>) -> bool {
+        let end = self.first + self.length as u64;
+        if offset < self.first || offset > end {
+            return false;
+        }
+        let mut skip = (offset - self.first) as usize;
+        let mut left = most;
+        for block in &self.blocks {
+            if skip >= block.len() {
+                skip -= block.len();
+                continue;
+            }
+            let part = &block[skip..(skip + left).min(block.len())];
+            out.extend_from_slice(part);
+            left -= part.len();
+            skip = 0;
+            if left == 0 {
+                break;
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keeps_the_end_of_what_was_appended(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..90_000), 0..12),
+            size in 1usize..200_000,
+        ) {
+            let mut backlog = Backlog::new(7, size);
+            let mut all = Vec::new();
+            for part in &parts {
+                backlog.append(part);
+                backlog.trim(u64::MAX);
+                all.extend_from_slice(part);
+                prop_assert!(backlog.len() >= size.min(all.len()));
+                prop_assert!(backlog.len() <= size + 2 * BLOCK + part.len());
+                let start = (backlog.first_offset() - 7) as usize;
+                let mut read = Vec::new();
+                prop_assert!(backlog.read(backlog.first_offset(), usize::MAX / 2, &mut read));
+                prop_assert_eq!(&read, &all[start..]);
+                let middle = start + (all.len() - start) / 2;
+                read.clear();
+                prop_assert!(backlog.read(7 + middle as u64, 100, &mut read));
+                prop_assert_eq!(&read[..], &all[middle..(middle + 100).min(all.len())]);
+            }
+            prop_assert!(!backlog.read(7 + all.len() as u64 + 1, 1, &mut Vec::new()));
+        }
+    }
+}
