@@ -119,7 +119,8 @@ pub fn ziplist(block: &[u8]) -> Result<Vec<Packed<'_>>, RdbError> {
                 Packed::Bytes(take(&mut rest, length)?)
             }
             0x80 => {
-                let length = take(&mut rest, 4)?.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+                let length =
+                    take(&mut rest, 4)?.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
                 Packed::Bytes(take(&mut rest, length)?)
             }
             0xc0 => Packed::Integer(integer(take(&mut rest, 2)?)),
@@ -181,7 +182,8 @@ mod tests {
     fn a_listpack_of_every_sort() {
         // 1, -1, "ab", 4096, as a real server packs them.
         let block = [
-            0x15, 0, 0, 0, 4, 0, 0x01, 0x01, 0xdf, 0xff, 0x02, 0x82, b'a', b'b', 0x03, 0xf1, 0x00, 0x10, 0x03, 0xff, 0,
+            0x15, 0, 0, 0, 4, 0, 0x01, 0x01, 0xdf, 0xff, 0x02, 0x82, b'a', b'b', 0x03, 0xf1, 0x00, 0x10,
+            0x03, 0xff, 0,
         ];
         assert!(listpack(&block).is_err(), "a byte too many");
         let mut block = block[..20].to_vec();

@@ -167,7 +167,8 @@ impl Source<'_> {
             Err(packed_string::INT32) => i64::from(i32::from_le_bytes(self.array()?)),
             Err(packed_string::LZF) => {
                 let compressed = self.length()?;
-                let length = usize::try_from(self.length()?).map_err(|_| RdbError::Corrupt("a length is beyond memory"))?;
+                let length = usize::try_from(self.length()?)
+                    .map_err(|_| RdbError::Corrupt("a length is beyond memory"))?;
                 let compressed = self.bytes(compressed)?;
                 // One byte of LZF makes at most 264: a larger claim is a lie, not a reason to make room.
                 if length / 264 > compressed.len() {
@@ -187,7 +188,9 @@ impl Source<'_> {
             253 => Ok(f64::NAN),
             254 => Ok(f64::INFINITY),
             255 => Ok(f64::NEG_INFINITY),
-            length => parse_f64(self.take(usize::from(length))?).ok_or(RdbError::Corrupt("a score is no number")),
+            length => {
+                parse_f64(self.take(usize::from(length))?).ok_or(RdbError::Corrupt("a score is no number"))
+            }
         }
     }
 }
@@ -227,7 +230,9 @@ pub fn load(
             opcode::SELECT => {
                 database = source.length()? as usize;
                 if database >= options.databases {
-                    return Err(RdbError::Corrupt("the data file was created with more databases than are configured"));
+                    return Err(RdbError::Corrupt(
+                        "the data file was created with more databases than are configured",
+                    ));
                 }
             }
             opcode::RESIZE => {
@@ -245,7 +250,9 @@ pub fn load(
                 if name == "lua" { loaded.scripts.push(value) } else { loaded.aux.push((name, value)) }
             }
             opcode::FUNCTION => loaded.libraries.push(source.string()?),
-            opcode::FUNCTION_EARLY => return Err(RdbError::Unsupported("functions of a pre-release version")),
+            opcode::FUNCTION_EARLY => {
+                return Err(RdbError::Unsupported("functions of a pre-release version"));
+            }
             opcode::MODULE_AUX => return Err(RdbError::Unsupported("module data")),
             opcode::EXPIRE_MS => preamble.expire_at_ms = Some(u64::from_le_bytes(source.array()?)),
             opcode::EXPIRE_SECONDS => {
@@ -296,7 +303,9 @@ fn put(
     entry.set_expiry(preamble.expire_at_ms);
     let policy = options.settings.access;
     entry.set_access_clock(match (policy, preamble.frequency, preamble.idle_seconds) {
-        (AccessPolicy::Lfu { .. }, Some(frequency), _) => AccessPolicy::clock_of_frequency(frequency, options.now_ms),
+        (AccessPolicy::Lfu { .. }, Some(frequency), _) => {
+            AccessPolicy::clock_of_frequency(frequency, options.now_ms)
+        }
         (AccessPolicy::Lru, _, Some(idle)) => AccessPolicy::clock_of_idle(idle, options.now_ms),
         _ => policy.fresh(options.now_ms),
     });
@@ -330,7 +339,8 @@ pub fn restore(payload: &[u8], key: &[u8], limits: &Limits, verify: bool) -> Res
         return Err(RdbError::Checksum { expected, found });
     }
     let mut input = value;
-    let mut source = Source { input: &mut input, buffer: Vec::new(), at: 0, checksum: 0, taken: 0, sums: false };
+    let mut source =
+        Source { input: &mut input, buffer: Vec::new(), at: 0, checksum: 0, taken: 0, sums: false };
     let kind = source.byte()?;
     let entry = read_value(&mut source, kind, key, limits)?;
     let all = source.taken as usize == value.len();
@@ -338,14 +348,21 @@ pub fn restore(payload: &[u8], key: &[u8], limits: &Limits, verify: bool) -> Res
 }
 
 /// `None`: a collection without elements.
-fn read_value(source: &mut Source<'_>, of: u8, key: &[u8], limits: &Limits) -> Result<Option<Entry>, RdbError> {
+fn read_value(
+    source: &mut Source<'_>,
+    of: u8,
+    key: &[u8],
+    limits: &Limits,
+) -> Result<Option<Entry>, RdbError> {
     let collection = match of {
         kind::STRING => return Ok(Some(Entry::string(key, &source.string()?, None))),
         kind::LIST | kind::LIST_ZIPLIST | kind::LIST_QUICKLIST | kind::LIST_QUICKLIST_LISTPACK => {
             let list = read_list(source, of, limits)?;
             (!list.is_empty()).then_some(Collection::List(list))
         }
-        kind::SET | kind::SET_INTSET | kind::SET_LISTPACK => read_set(source, of, limits)?.map(Collection::Set),
+        kind::SET | kind::SET_INTSET | kind::SET_LISTPACK => {
+            read_set(source, of, limits)?.map(Collection::Set)
+        }
         kind::SORTED_SET | kind::SORTED_SET_BINARY | kind::SORTED_SET_ZIPLIST | kind::SORTED_SET_LISTPACK => {
             let sorted_set = read_sorted_set(source, of, limits)?;
             (!sorted_set.is_empty()).then_some(Collection::SortedSet(sorted_set))
@@ -404,7 +421,11 @@ fn read_set(source: &mut Source<'_>, of: u8, limits: &Limits) -> Result<Option<S
     match of {
         kind::SET_INTSET | kind::SET_LISTPACK => {
             let block = source.string()?;
-            let members = if of == kind::SET_INTSET { encodings::intset(&block)? } else { encodings::listpack(&block)? };
+            let members = if of == kind::SET_INTSET {
+                encodings::intset(&block)?
+            } else {
+                encodings::listpack(&block)?
+            };
             let expected = members.len();
             for member in members {
                 member.with_text(|text| add(text, expected))?;
@@ -429,7 +450,11 @@ fn read_sorted_set(source: &mut Source<'_>, of: u8, limits: &Limits) -> Result<S
         }
         let before = sorted_set.len();
         sorted_set.insert(member, score, limits);
-        if sorted_set.len() > before { Ok(()) } else { Err(RdbError::Corrupt("a sorted set has a member twice")) }
+        if sorted_set.len() > before {
+            Ok(())
+        } else {
+            Err(RdbError::Corrupt("a sorted set has a member twice"))
+        }
     };
     match of {
         kind::SORTED_SET_ZIPLIST | kind::SORTED_SET_LISTPACK => {
@@ -442,7 +467,9 @@ fn read_sorted_set(source: &mut Source<'_>, of: u8, limits: &Limits) -> Result<S
             for pair in elements.chunks_exact(2) {
                 let score = match pair[1] {
                     Packed::Integer(number) => number as f64,
-                    Packed::Bytes(text) => parse_f64(text).ok_or(RdbError::Corrupt("a score is no number"))?,
+                    Packed::Bytes(text) => {
+                        parse_f64(text).ok_or(RdbError::Corrupt("a score is no number"))?
+                    }
                 };
                 pair[0].with_text(|member| add(member, score))?;
             }

@@ -7,7 +7,13 @@ use crate::scripting::Registry;
 use crate::types::{Hash, Limits, List, Set, SortedSet};
 
 fn options() -> LoadOptions {
-    LoadOptions { databases: 16, settings: Settings::default(), now_ms: 1000, drop_expired: true, checksum: true }
+    LoadOptions {
+        databases: 16,
+        settings: Settings::default(),
+        now_ms: 1000,
+        drop_expired: true,
+        checksum: true,
+    }
 }
 
 fn sample() -> Keyspace {
@@ -67,7 +73,8 @@ fn a_dataset_comes_back() {
             assert_eq!(dump(again).len(), dump(entry).len());
         }
     }
-    let Some(ValueRef::SortedSet(sorted_set)) = loaded.keyspace.database(9).get(b"zset").map(Entry::value) else {
+    let Some(ValueRef::SortedSet(sorted_set)) = loaded.keyspace.database(9).get(b"zset").map(Entry::value)
+    else {
         panic!("a sorted set")
     };
     assert_eq!(sorted_set.score(b"element-100"), Some(100.0 / 3.0));

@@ -315,7 +315,8 @@ impl Server {
         if (config.port, &config.bind) == (old.port, &old.bind) {
             return Ok(());
         }
-        let listeners = bind_all(config).map_err(|_| "Unable to listen on this port. Check server logs.".to_owned())?;
+        let listeners =
+            bind_all(config).map_err(|_| "Unable to listen on this port. Check server logs.".to_owned())?;
         if let Some(listening) = &*self.listening.lock() {
             // The receiver lives as long as the reactor that accepts.
             listening.send(listeners).ok();

@@ -1,8 +1,8 @@
 //! INFO: what the server knows of itself, in sections of `name:value` lines.
 
 use std::fmt::{Display, Write};
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
@@ -49,7 +49,12 @@ const SECTIONS: &[Section] = &[
     Section { name: "cpu", title: "CPU", shown: Shown::Default, write: cpu },
     Section { name: "commandstats", title: "Commandstats", shown: Shown::All, write: commandstats },
     Section { name: "errorstats", title: "Errorstats", shown: Shown::Default, write: errorstats },
-    Section { name: "cluster", title: "Cluster", shown: Shown::Default, write: |lines, _, _| lines.put("cluster_enabled", 0) },
+    Section {
+        name: "cluster",
+        title: "Cluster",
+        shown: Shown::Default,
+        write: |lines, _, _| lines.put("cluster_enabled", 0),
+    },
     Section { name: "keyspace", title: "Keyspace", shown: Shown::Default, write: keyspace },
 ];
 
@@ -143,13 +148,18 @@ fn clients(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("connected_clients", all.len() - count(Traits::REPLICA) + count(Traits::MONITOR));
     lines.put("cluster_connections", 0);
     lines.put("maxclients", server.config().maxclients);
-    let most = |of: fn(&crate::server::client::Client) -> usize| all.iter().map(|client| of(client)).max().unwrap_or(0);
+    let most = |of: fn(&crate::server::client::Client) -> usize| {
+        all.iter().map(|client| of(client)).max().unwrap_or(0)
+    };
     lines.put("client_recent_max_input_buffer", most(|client| client.figures.query_buffer.load(Relaxed)));
     lines.put("client_recent_max_output_buffer", most(|client| client.figures.output_buffer.load(Relaxed)));
     lines.put("blocked_clients", super::client::blocked_count(&all));
     lines.put("tracking_clients", count(Traits::TRACKING));
     lines.put("pubsub_clients", count(Traits::PUBSUB));
-    lines.put("watching_clients", all.iter().filter(|client| client.figures.watched.load(Relaxed) > 0).count());
+    lines.put(
+        "watching_clients",
+        all.iter().filter(|client| client.figures.watched.load(Relaxed) > 0).count(),
+    );
     lines.put("clients_in_timeout_table", count(Traits::BLOCKED));
     lines.put("total_watched_keys", core.writes.watchers.key_count());
     lines.put("total_blocking_keys", core.writes.waited.key_count());
@@ -175,7 +185,10 @@ fn memory(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
     lines.put_bytes("used_memory_scripts", server.scripts.memory() as u64);
     lines.put_bytes("maxmemory", config.maxmemory);
     lines.put("maxmemory_policy", crate::server::config::Choice::name(config.maxmemory_policy));
-    lines.put("mem_fragmentation_ratio", format_args!("{:.2}", memory.resident as f64 / memory.used.max(1) as f64));
+    lines.put(
+        "mem_fragmentation_ratio",
+        format_args!("{:.2}", memory.resident as f64 / memory.used.max(1) as f64),
+    );
     lines.put("mem_fragmentation_bytes", memory.resident.saturating_sub(memory.used));
     lines.put("mem_not_counted_for_evict", 0);
     lines.put("mem_clients_normal", 0);
@@ -267,13 +280,16 @@ fn commandstats(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
 
 fn errorstats(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
     for (code, count) in server.stats.errors() {
-        lines.put(format_args!("errorstat_{}", String::from_utf8_lossy(&code)), format_args!("count={count}"));
+        lines
+            .put(format_args!("errorstat_{}", String::from_utf8_lossy(&code)), format_args!("count={count}"));
     }
 }
 
 fn keyspace(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     let now_ms = server.now_ms();
-    for (index, database) in core.keyspace.databases().iter().enumerate().filter(|(_, database)| !database.is_empty()) {
+    for (index, database) in
+        core.keyspace.databases().iter().enumerate().filter(|(_, database)| !database.is_empty())
+    {
         lines.put(
             format_args!("db{index}"),
             format_args!(

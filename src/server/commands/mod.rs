@@ -4,9 +4,9 @@ pub mod client;
 pub mod config;
 pub mod connection;
 pub mod info;
-pub mod server;
 pub mod pubsub;
 pub mod scripting;
+pub mod server;
 pub mod transactions;
 
 use super::call::Call;
@@ -14,8 +14,16 @@ use super::table::HostCommand;
 use crate::protocol::{ErrorReply, Reply};
 
 /// All families; a new file is added here.
-pub const FAMILIES: &[&[HostCommand]] =
-    &[connection::COMMANDS, client::COMMANDS, config::COMMANDS, info::COMMANDS, server::COMMANDS, pubsub::COMMANDS, scripting::COMMANDS, transactions::COMMANDS];
+pub const FAMILIES: &[&[HostCommand]] = &[
+    connection::COMMANDS,
+    client::COMMANDS,
+    config::COMMANDS,
+    info::COMMANDS,
+    server::COMMANDS,
+    pubsub::COMMANDS,
+    scripting::COMMANDS,
+    transactions::COMMANDS,
+];
 
 /// The HELP of a container: a first line that names it, then `lines`, then HELP itself.
 pub fn help(call: &Call<'_, '_>, lines: &[&'static str]) -> Reply<'static> {
