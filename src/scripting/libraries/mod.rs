@@ -12,6 +12,8 @@ mod cmsgpack;
 mod scratch;
 mod stack;
 mod struct_pack;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{CStr, c_int, c_void};
 
