@@ -26,8 +26,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
     ..Command::container(SUBCOMMANDS)
 }];
 
-const ON_OFF: &[Argument] =
-    &[Argument::one_of("enabled", &[Argument::word("ON"), Argument::word("OFF")])];
+const ON_OFF: &[Argument] = &[Argument::one_of("enabled", &[Argument::word("ON"), Argument::word("OFF")])];
 
 const SUBCOMMANDS: &[HostCommand] = &[
     HostCommand {
@@ -133,7 +132,8 @@ const SUBCOMMANDS: &[HostCommand] = &[
         arity: -3,
         arguments: &[
             Argument::new("client-id", ArgumentKind::Integer),
-            Argument::one_of("unblock-type", &[Argument::word("TIMEOUT"), Argument::word("ERROR")]).optional(),
+            Argument::one_of("unblock-type", &[Argument::word("TIMEOUT"), Argument::word("ERROR")])
+                .optional(),
         ],
         ..command(ADMIN, unblock)
     },
@@ -182,7 +182,9 @@ const SUBCOMMANDS: &[HostCommand] = &[
         summary: "Where this connection's invalidation messages go.",
         since: "6.0.0",
         arity: 2,
-        ..command(LOOKING, |call| Ok(Reply::Integer(call.session.client.figures.redirect.load(Relaxed)).into()))
+        ..command(LOOKING, |call| {
+            Ok(Reply::Integer(call.session.client.figures.redirect.load(Relaxed)).into())
+        })
     },
     HostCommand {
         name: "help",
@@ -400,7 +402,8 @@ impl Filter {
                     let count = 1 + rest.iter().take_while(|word| parse_i64(word).is_some()).count();
                     let mut numbers = Vec::new();
                     for word in std::iter::once(value).chain(&rest[..count - 1]) {
-                        match parse_i64(word).and_then(|number| u64::try_from(number).ok()).filter(|n| *n > 0) {
+                        match parse_i64(word).and_then(|number| u64::try_from(number).ok()).filter(|n| *n > 0)
+                        {
                             Some(number) => numbers.push(number),
                             None => return Err(ErrorReply::new("ERR client-id should be greater than 0")),
                         }
@@ -425,7 +428,8 @@ impl Filter {
                 b"lib-name" => filter.library_name = Some(value.to_vec()),
                 b"lib-ver" => filter.library_version = Some(value.to_vec()),
                 b"flags" => {
-                    if let Some(unknown) = value.iter().find(|flag| !b"AbcdeioOPrSMtTBRuUxXNG".contains(flag)) {
+                    if let Some(unknown) = value.iter().find(|flag| !b"AbcdeioOPrSMtTBRuUxXNG".contains(flag))
+                    {
                         return Err(ErrorReply::from_text(format!(
                             "ERR Unknown flags found in the provided filter: {}",
                             *unknown as char
@@ -434,11 +438,17 @@ impl Filter {
                     filter.flags = Some(value.to_vec());
                 }
                 b"capa" => filter.redirect_capable = Some(value.eq_ignore_ascii_case(b"r")),
-                b"db" => filter.database = Some(positive(value, "ERR DB is not an integer or out of range")? as usize),
-                b"maxage" => {
-                    filter.least_age_seconds = positive(value, "ERR maxage is not an integer or out of range")?;
+                b"db" => {
+                    filter.database =
+                        Some(positive(value, "ERR DB is not an integer or out of range")? as usize)
                 }
-                b"idle" => filter.least_idle_seconds = positive(value, "ERR idle is not an integer or out of range")?,
+                b"maxage" => {
+                    filter.least_age_seconds =
+                        positive(value, "ERR maxage is not an integer or out of range")?;
+                }
+                b"idle" => {
+                    filter.least_idle_seconds = positive(value, "ERR idle is not an integer or out of range")?
+                }
                 b"skipme" => match value.to_ascii_lowercase().as_slice() {
                     b"yes" => filter.skip = Some(call.session.client.number),
                     b"no" => filter.skip = None,
@@ -464,7 +474,10 @@ impl Filter {
             && same(&self.name, &labels.name)
             && same(&self.library_name, &labels.library_name)
             && same(&self.library_version, &labels.library_version)
-            && self.flags.as_ref().is_none_or(|flags| flags.iter().all(|flag| letters(client).contains(*flag as char)))
+            && self
+                .flags
+                .as_ref()
+                .is_none_or(|flags| flags.iter().all(|flag| letters(client).contains(*flag as char)))
             && self.redirect_capable.is_none_or(|capable| capable == client.is(Traits::REDIRECT_CAPABLE))
             && self.database.is_none_or(|database| database == client.figures.database.load(Relaxed))
             && now_ms.saturating_sub(client.created_ms) / 1000 >= self.least_age_seconds
@@ -533,7 +546,8 @@ fn letters(client: &Client) -> String {
         (Traits::NO_EVICT, 'e'),
         (Traits::NO_TOUCH, 'T'),
     ];
-    let letters: String = known.iter().filter(|(trait_, _)| client.is(*trait_)).map(|(_, letter)| *letter).collect();
+    let letters: String =
+        known.iter().filter(|(trait_, _)| client.is(*trait_)).map(|(_, letter)| *letter).collect();
     if letters.is_empty() { "N".into() } else { letters }
 }
 
