@@ -269,3 +269,44 @@ fn dropping_a_run_abandons_it() {
     drop(run);
     drop(engine);
 }
+
+#[test]
+fn tiny_slices_change_nothing() {
+    let bodies = [
+        "local t = {} for i = 1, 20000 do t[i] = (i * 7919) % 10007 end table.sort(t) return redis.sha1hex(table.concat(t, ','))",
+        "local t = {} for i = 1, 5000 do t[i] = i end table.sort(t, function(a, b) return a % 97 * 10000 + a < b % 97 * \
+         10000 + b end) return redis.sha1hex(table.concat(t, ','))",
+        "local s = string.rep('hello world ', 3000) local n = 0 s = s:gsub('%w+', function(w) n = n + 1 return w:upper() .. n \
+         end) return {redis.sha1hex(s), n}",
+        "local c = coroutine.wrap(function() for i = 1, 5000 do coroutine.yield(i) end end) local sum = 0 for i = 1, 5000 do \
+         sum = sum + c() end return sum",
+        "local n = 0 for i = 1, 5000 do local ok, e = pcall(error, {i}) n = n + e[1] end return n",
+        "local t = {} for i = 1, 3000 do table.insert(t, 1, i) end for i = 1, 1000 do table.remove(t, 1) end return {#t, t[1]}",
+        "local n = 0 for i = 1, 2000 do redis.call('SET', 'k' .. i, i) n = n + redis.call('GET', 'k' .. i) end return n",
+        "local t = {} for i = 1, 3000 do t[i] = {i, tostring(i), {map = {a = i}}} end return t",
+        "return #cjson.encode(cjson.decode('[' .. string.rep('{\"a\":[1,2,3]},', 3000) .. '1]'))",
+        "collectgarbage() local f = loadstring(string.rep('local a = 1 ', 150) .. ' return ' .. string.rep('1 + ', 5000) .. '1') \
+         return f()",
+        "return {string.find(string.rep('a', 300), '.-.-b'), #string.rep('abc', 1e5):reverse():upper()}",
+    ];
+    for body in bodies {
+        let mut shown = Vec::new();
+        for slice in [Duration::ZERO, Duration::from_micros(50), Duration::MAX] {
+            let mut engine = Engine::new();
+            let mut host = FakeHost::default();
+            let mut run = start(&mut engine, body, &[], &[]);
+            let mut slices = 0;
+            let result = loop {
+                match engine.resume(&mut run, &mut host, slice) {
+                    Progress::Suspended => slices += 1,
+                    Progress::Done(result) => break result,
+                }
+            };
+            assert!(slice != Duration::ZERO || slices > 2, "{body}: {slices}");
+            shown.push(show(&result.reply));
+        }
+        assert!(!shown[0].starts_with('-'), "{body}: {}", shown[0]);
+        assert_eq!(shown[0], shown[2], "{body}");
+        assert_eq!(shown[1], shown[2], "{body}");
+    }
+}
