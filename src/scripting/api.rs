@@ -23,8 +23,8 @@ use super::host::{EffectTargets, LogLevel, ScriptHost};
 use super::ticks::work;
 use crate::protocol::Reply;
 
-/// What a call of a command costs in units of work.
-const CALL_WORK: usize = 40;
+/// What a call of a command costs in units of work, beside its reply: the clock is looked at every few calls.
+const CALL_WORK: usize = 256;
 
 /// Pushes `{err = "ERR …"}`.
 unsafe fn push_own_error(lua: *mut lua_State, message: &'static str) {
@@ -64,8 +64,8 @@ unsafe fn run_command(lua: *mut lua_State, raises: bool) -> c_int {
     // SAFETY: called by Lua with its arguments on the stack. The argument slices point into strings that stay on
     // the stack until the host is done with them.
     unsafe {
-        work(lua, CALL_WORK);
         let context = context::of(lua);
+        work(lua, CALL_WORK + mem::take(&mut (*context).reply_elements));
         if let Err(message) = collect_arguments(lua, context) {
             push_own_error(lua, message);
             return if raises { lua_error(lua) } else { 1 };

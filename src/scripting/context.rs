@@ -103,6 +103,8 @@ pub(super) struct Context {
     pub(super) number_text: Vec<u8>,
     pub(super) text: Vec<u8>,
     pub(super) command_reply: Reply<'static>,
+    /// Elements of replies that were given to the script since work was last counted.
+    pub(super) reply_elements: usize,
     pub(super) open_replies: Vec<OpenReply>,
     pub(super) reply_bytes: usize,
     pub(super) names: ReplyNames,
@@ -136,6 +138,7 @@ impl Context {
             number_text: Vec::new(),
             text: Vec::new(),
             command_reply: Reply::None,
+            reply_elements: 0,
             open_replies: Vec::new(),
             reply_bytes: 0,
             names: ReplyNames::default(),

@@ -232,6 +232,7 @@ unsafe fn push_status(lua: *mut lua_State, names: &ReplyNames, text: &[u8]) {
 unsafe fn push_array(lua: *mut lua_State, context: *mut Context, elements: &[Reply<'_>]) {
     // SAFETY: passed on to the caller.
     unsafe {
+        (*context).reply_elements += elements.len();
         lua_createtable(lua, table_size(elements.len()), 0);
         for (index, element) in elements.iter().enumerate() {
             match element {

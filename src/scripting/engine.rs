@@ -317,8 +317,9 @@ impl Engine {
     }
 }
 
-/// For jobs that run no script.
-struct NoHost;
+/// A host for code that is trusted to ask for nothing: libraries that come from a file or the primary. What they
+/// log is dropped.
+pub struct NoHost;
 
 impl ScriptHost for NoHost {
     fn call(&mut self, _arguments: &[&[u8]]) -> Reply<'_> {

@@ -130,6 +130,31 @@ fn errors_say_where() {
 }
 
 #[test]
+fn errors_that_cannot_be_reported() {
+    // The handler cannot write into the table that was raised.
+    assert!(eval("error(redis)").starts_with("-ERR Attempt to modify a readonly table"));
+    // Whatever is raised, a table or not, there is an answer.
+    for body in [
+        "error(function() end)",
+        "error(newproxy())",
+        "error(coroutine.create(function() end))",
+        "error(setmetatable({}, {__newindex = function() error('again') end}))",
+        "error(setmetatable({}, {__index = function() error('again') end}))",
+        "error({err = {}})",
+        "error({err = 7})",
+        "error({err = 'a\\0b'})",
+        "xpcall(error, function() error('in the handler') end) error('x')",
+        "local t = setmetatable({}, {__tostring = function() error('y') end}) error(tostring(t))",
+    ] {
+        assert!(eval(body).starts_with('-'), "{body}: {}", eval(body));
+    }
+    check("error({err = 7})", "-7~1.");
+    check("error({err = 'a\\0b'})", "-a~1.");
+    check("return redis.error_reply('a\\0b c')", "-ERR a");
+    check("return {{err = 7}, {ok = 5}, {double = '3'}}", "[[] [] []]");
+}
+
+#[test]
 fn counted_errors_are_marked() {
     let mut engine = Engine::new();
     let mut counted = |body: &str| {
