@@ -75,6 +75,14 @@ impl WriteState {
         }
     }
 
+    /// Another dataset has taken the place of the old one: all that is watched or waited for may have changed.
+    pub fn touch_all(&mut self, keyspace: &Keyspace) {
+        for index in 0..keyspace.database_count() {
+            self.watchers.changed_where(index, |_, _| true);
+            self.waited.all_changed(index);
+        }
+    }
+
     /// Undoes a unit that began with [`begin_journal`](Self::begin_journal), as if it had never run. `false`: there is none.
     pub fn rollback(&mut self, keyspace: &mut Keyspace) -> bool {
         let Some(journal) = self.journal.take() else { return false };

@@ -128,10 +128,21 @@ impl<'s> Executor<'s> {
 
     /// Ends the batch: releases the guard and makes durable what it wrote, as `appendfsync` asks.
     pub fn finish_batch(&mut self) {
-        self.release();
         if std::mem::take(&mut self.wrote) {
-            self.server.after_writes();
+            self.hand_over();
         }
+        self.release();
+    }
+
+    /// Gives the stream's new bytes to the AOF and to the replicas.
+    fn hand_over(&mut self) {
+        let server = self.server;
+        let Some(core) = self.core_if_writing() else { return server.after_writes() };
+        if core.stream.has_for_aof() {
+            let bytes = core.stream.take_for_aof();
+            server.write_aof(&bytes);
+        }
+        server.stream_moved(core);
     }
 
     pub fn is_writing(&self) -> bool {
@@ -183,6 +194,8 @@ impl<'s> Executor<'s> {
     pub fn transaction(&mut self, session: &Session) -> WriteTxn<'_> {
         let (now_ms, expiry) = (self.now_ms, self.key_expiry(session));
         let core = self.core_mut();
+        let recorded = matches!(session.origin, Origin::Client | Origin::Script);
+        core.writes.effects.set_recording(recorded && core.stream.is_read());
         let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, session.database, now_ms);
         transaction.protocol = session.protocol();
         transaction.expiry = expiry;
@@ -439,6 +452,15 @@ impl<'s> Executor<'s> {
         session.reply(&reply);
         note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
         Execution::Done
+    }
+
+    /// Runs a command of the stream or of a file, without the checks that clients are subject to and without a reply.
+    pub fn apply(&mut self, session: &mut Session, entry: &'static Entry, args: &Args<'_>) {
+        self.now_ms = self.server.now_ms();
+        while self.hold_write().is_err() {
+            std::thread::sleep(LOCK_PATIENCE);
+        }
+        self.call(session, entry, args);
     }
 
     // ---- Units ----

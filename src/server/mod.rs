@@ -17,8 +17,10 @@ pub mod core;
 mod cron;
 pub mod execute;
 mod health;
+pub mod loading;
 pub mod log;
 pub mod memory;
+pub mod persistence;
 mod process;
 pub mod pubsub;
 pub mod reactor;
@@ -45,6 +47,7 @@ use self::client::{Client, Clients};
 use self::commandstats::CommandStats;
 use self::config::{Config, MaxmemoryPolicy, SharedConfig};
 use self::core::Core;
+use self::persistence::Persistence;
 use self::pubsub::PubSub;
 use self::scripts_running::ScriptsRunning;
 use self::slow_log::SlowLog;
@@ -69,6 +72,7 @@ pub struct Server {
     pub conditions: Conditions,
     pub stats: Stats,
     pub slow_log: SlowLog,
+    pub persistence: Persistence,
     /// The bodies of EVAL scripts. Functions are part of the dataset and stand in [`core::Core`].
     pub scripts: ScriptCache,
     pub scripts_running: ScriptsRunning,
@@ -177,8 +181,25 @@ impl Server {
         self.core.write().forget_blocked(client.number);
     }
 
-    /// After a batch that wrote: the AOF and the replicas get what it did.
-    pub fn after_writes(&self) {}
+    /// After something wrote without a batch: the AOF and the replicas get what it did.
+    pub fn after_writes(&self) {
+        let mut core = self.core.write();
+        if core.stream.has_for_aof() {
+            let bytes = core.stream.take_for_aof();
+            self.write_aof(&bytes);
+        }
+        self.stream_moved(&mut core);
+    }
+
+    /// The stream may be longer: replicas are told.
+    pub fn stream_moved(&self, _core: &mut Core) {}
+
+    /// Replicas or the disk have confirmed more of the stream.
+    pub fn acknowledged(&self) {}
+
+    pub fn is_replica(&self) -> bool {
+        self.conditions.has(Conditions::REPLICA)
+    }
 
     /// Lookups of all reactors that found their key, and those that did not.
     pub fn hits_and_misses(&self) -> (u64, u64) {

@@ -29,11 +29,20 @@ pub struct Reactor {
 
 impl Reactor {
     pub fn new(server: &Server, index: usize) -> Rc<Self> {
+        Self::with(server, server.reactor_counters[index].clone(), server.reactor_stats[index].clone())
+    }
+
+    /// For a thread that runs commands and has no connections; what it counts nobody sees.
+    pub fn detached(server: &Server) -> Rc<Self> {
+        Self::with(server, Arc::default(), Arc::new(CommandStats::new(server.table.len())))
+    }
+
+    fn with(server: &Server, counters: Arc<Counters>, stats: Arc<CommandStats>) -> Rc<Self> {
         let mut engine = Engine::new();
         engine.set_script_max_memory(server.config().script_max_memory as usize);
         Rc::new(Reactor {
-            counters: server.reactor_counters[index].clone(),
-            stats: server.reactor_stats[index].clone(),
+            counters,
+            stats,
             engine: RefCell::new(engine),
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
         })

@@ -122,7 +122,7 @@ impl Session {
 
     /// Puts a reply behind those already made, unless CLIENT REPLY says not to.
     pub fn reply(&mut self, reply: &Reply<'_>) {
-        if self.reply_mode == ReplyMode::On && self.origin != Origin::Primary {
+        if self.reply_mode == ReplyMode::On && matches!(self.origin, Origin::Client | Origin::Script) {
             encode::encode(reply, self.protocol(), &mut self.out);
         }
     }

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::LocalSet;
 
+use super::admission::Conditions;
 use super::client::{Client, Traits};
 use super::commandstats::CommandStats;
 use super::config::{Config, SharedConfig};
@@ -32,6 +33,8 @@ pub enum StartError {
     Listen { port: u16, source: io::Error },
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("Fatal error loading the DB: {0}. Exiting.")]
+    Loading(#[from] super::loading::LoadingError),
     #[error("No source of randomness: {0}")]
     Randomness(#[from] getrandom::Error),
 }
@@ -67,6 +70,7 @@ impl Server {
             conditions: Default::default(),
             stats: Default::default(),
             slow_log,
+            persistence: Default::default(),
             scripts: Default::default(),
             scripts_running: Default::default(),
             reactor_counters: (0..reactors).map(|_| Arc::default()).collect(),
@@ -94,8 +98,9 @@ impl Server {
                 .collect::<io::Result<Vec<_>>>()?;
             let acceptor = Rc::new(Acceptor { server: self.clone(), reactor: reactor.clone(), others });
             acceptor.listen().await?;
-            tokio::task::spawn_local(cron::run(self.clone(), reactor));
             tracing::info!("Server initialized");
+            self.load().await?;
+            tokio::task::spawn_local(cron::run(self.clone(), reactor));
             let config = self.config();
             if config.port != 0 {
                 tracing::info!("Ready to accept connections tcp");
@@ -105,6 +110,20 @@ impl Server {
             }
             self.ended().await
         })
+    }
+
+    /// Loads the dataset on a thread of its own, while clients are answered LOADING.
+    async fn load(self: &Arc<Self>) -> Result<(), StartError> {
+        self.conditions.set(Conditions::LOADING, true);
+        let (sender, loaded) = tokio::sync::oneshot::channel();
+        let server = self.clone();
+        std::thread::Builder::new().name("loader".into()).spawn(move || {
+            // Nobody listens any more only when the server is ending.
+            sender.send(server.load_at_start()).ok();
+        })?;
+        let outcome = loaded.await.unwrap_or_else(|_| Err(io::Error::other("the loader panicked").into()));
+        self.conditions.set(Conditions::LOADING, false);
+        Ok(outcome?)
     }
 
     async fn ended(&self) -> Result<(), StartError> {
@@ -354,7 +373,11 @@ fn bind_tcp(address: &str, port: u16, backlog: u32) -> io::Result<std::net::TcpL
 pub fn serve(config: Config, arguments: super::command_line::Arguments) -> std::process::ExitCode {
     super::log::install();
     super::log::configure(&config);
-    super::log::starting(&config, arguments.file.is_some());
+    super::log::starting(&config, arguments != Default::default());
+    if let Err(error) = std::env::set_current_dir(&config.dir.0) {
+        tracing::error!("Can't chdir to '{}': {error}", config.dir.0.display());
+        return std::process::ExitCode::FAILURE;
+    }
     match Server::new(config, arguments.file).and_then(Server::run) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

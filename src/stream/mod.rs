@@ -7,6 +7,7 @@
 //! Invariants: `offset` is the number of bytes ever appended (plus where the history began); a unit is appended whole;
 //! what is in the log is never changed.
 
+pub mod aof;
 mod backlog;
 
 pub use backlog::Backlog;
@@ -115,6 +116,15 @@ impl Stream {
     pub fn append_received(&mut self, bytes: &[u8], selected: Option<usize>) {
         self.append(bytes);
         self.selected = selected;
+    }
+
+    /// Takes bytes over that the AOF holds already: while it is being loaded.
+    pub fn append_loaded(&mut self, bytes: &[u8]) {
+        self.offset += bytes.len() as u64;
+        if let Some(backlog) = &mut self.backlog {
+            backlog.append(bytes);
+            backlog.trim(self.needed_from);
+        }
     }
 
     fn append(&mut self, bytes: &[u8]) {

@@ -1,0 +1,405 @@
+//! Loading the dataset: at the start, by DEBUG RELOAD and LOADAOF, and after a full sync.
+//!
+//! A loader runs on a thread of its own. Clients are answered LOADING meanwhile; the guard is taken for short times only.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use super::Server;
+use super::admission::{Conditions, find_entry};
+use super::client::Client;
+use super::core::Core;
+use super::execute::Executor;
+use super::persistence::brake;
+use super::reactor::Reactor;
+use super::session::{Origin, Session};
+use crate::base::file::{Open, FileSystem, SystemFileSystem};
+use crate::keyspace::Keyspace;
+use crate::rdb::{self, Loaded, RdbError};
+use crate::scripting::{Engine, Registry, Script};
+use crate::stream::aof::{AofError, AofFiles, CommandReader, LoadError};
+
+/// Why a dataset could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadingError {
+    #[error("{0}")]
+    Rdb(#[from] RdbError),
+    #[error("{0}")]
+    Aof(#[from] AofError),
+    #[error("{0}")]
+    Commands(#[from] LoadError),
+    #[error("Unknown command '{0}' reading the append only file")]
+    UnknownCommand(String),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("A function library cannot be loaded: {0}")]
+    Function(String),
+}
+
+/// Commands run under one hold of the guard.
+const COMMANDS_AT_ONCE: usize = 1000;
+
+impl Server {
+    /// Loads what the last run left, and opens the AOF if it is on. Runs on a thread of its own.
+    pub fn load_at_start(self: &Arc<Self>) -> Result<(), LoadingError> {
+        let config = self.config();
+        let began = Instant::now();
+        self.persistence.last_save_seconds.store(self.now_ms() / 1000, Relaxed);
+        if config.appendonly {
+            let files = self.aof_files()?;
+            let fresh = files.is_new();
+            if !fresh {
+                self.load_aof(&files)?;
+                tracing::info!("DB loaded from append only file: {:.3} seconds", began.elapsed().as_secs_f64());
+            }
+            let mut core = self.core.write();
+            self.open_aof(&mut core, files)?;
+            return Ok(());
+        }
+        self.load_rdb_at_start()
+    }
+
+    fn aof_files(&self) -> Result<AofFiles, AofError> {
+        let config = self.config();
+        let (dir, name) = (config.appenddirname.to_str().into_owned(), config.appendfilename.to_str().into_owned());
+        AofFiles::open(Arc::new(SystemFileSystem), Path::new(""), &dir, &name)
+    }
+
+    /// Opens a new AOF while the server runs.
+    pub fn new_aof_files(&self) -> Result<AofFiles, AofError> {
+        self.aof_files()
+    }
+
+    fn load_rdb_at_start(self: &Arc<Self>) -> Result<(), LoadingError> {
+        let path = Path::new(self.config().dbfilename.as_path()).to_owned();
+        if !path.exists() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let loaded = self.read_rdb(&path, !self.is_replica())?;
+        let history = history_of(&loaded);
+        let mut core = self.core.write();
+        self.adopt(&mut core, loaded, false)?;
+        if let Some((replid, offset, database)) = history {
+            self.adopt_saved_history(&mut core, replid, offset, database);
+        }
+        tracing::info!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// The history in which the dataset was saved goes on.
+    fn adopt_saved_history(&self, core: &mut Core, replid: [u8; 40], offset: u64, _database: usize) {
+        core.stream.adopt(replid, offset);
+        core.stream.start_backlog(self.config().repl_backlog_size as usize);
+    }
+
+    /// Reads an RDB file into a dataset of its own.
+    pub fn read_rdb(&self, path: &Path, drop_expired: bool) -> Result<Loaded, LoadingError> {
+        let file = std::fs::File::open(path)?;
+        let total = file.metadata()?.len();
+        let mut input = std::io::BufReader::with_capacity(1 << 18, file);
+        self.read_rdb_from(&mut input, total, drop_expired)
+    }
+
+    /// Reads an RDB from anywhere; `total` bytes are expected (0: not known).
+    pub fn read_rdb_from(
+        &self,
+        input: &mut dyn std::io::Read,
+        total: u64,
+        drop_expired: bool,
+    ) -> Result<Loaded, LoadingError> {
+        let progress = &self.persistence.loading;
+        progress.since_seconds.store(self.now_ms() / 1000, Relaxed);
+        progress.total_bytes.store(total, Relaxed);
+        progress.loaded_bytes.store(0, Relaxed);
+        let config = self.config();
+        let settings = super::keyspace_settings(&config);
+        let options = rdb::LoadOptions {
+            databases: config.databases as usize,
+            settings,
+            now_ms: self.now_ms(),
+            drop_expired,
+            checksum: config.rdbchecksum,
+        };
+        let loaded = rdb::load(input, &options, &mut |bytes, keys| {
+            progress.loaded_bytes.store(bytes, Relaxed);
+            brake(self.config().key_load_delay_us, keys);
+            Ok(())
+        })?;
+        for key in loaded.empty.iter().take(10) {
+            tracing::info!("rdbLoadObject: skipping empty key: {}", super::log::UserData(key));
+        }
+        if !loaded.empty.is_empty() {
+            tracing::warn!("Done loading RDB, keys loaded: {}, keys expired: {}, empty keys skipped: {}.", loaded.keys, loaded.expired, loaded.empty.len());
+        } else {
+            tracing::info!("Done loading RDB, keys loaded: {}, keys expired: {}.", loaded.keys, loaded.expired);
+        }
+        progress.keys_loaded.store(loaded.keys, Relaxed);
+        progress.keys_expired.store(loaded.expired, Relaxed);
+        Ok(loaded)
+    }
+
+    /// Puts a loaded dataset in place of the present one. `merge` keeps functions that it does not have.
+    pub fn adopt(&self, core: &mut Core, loaded: Loaded, merge: bool) -> Result<(), LoadingError> {
+        let registry = self.load_libraries(if merge { &core.functions } else { &NO_FUNCTIONS }, &loaded.libraries)?;
+        let settings = super::keyspace_settings(&self.config());
+        let mut keyspace = loaded.keyspace;
+        keyspace.set_settings(settings);
+        let old = std::mem::replace(&mut core.keyspace, keyspace);
+        core.functions = Arc::new(registry);
+        for body in loaded.scripts {
+            self.know_script(&body);
+        }
+        drop_later(old);
+        core.writes.touch_all(&core.keyspace);
+        Ok(())
+    }
+
+    /// The registry with libraries of these codes added.
+    pub fn load_libraries(&self, base: &Registry, codes: &[Vec<u8>]) -> Result<Registry, LoadingError> {
+        let mut engine = Engine::new();
+        let mut registry = base.clone();
+        for code in codes {
+            let loaded = engine.load_library(&registry, code, true, None, &mut crate::scripting::engine::NoHost);
+            registry = loaded
+                .map_err(|error| LoadingError::Function(String::from_utf8_lossy(&error.0).into_owned()))?
+                .0;
+        }
+        Ok(registry)
+    }
+
+    /// Makes a script known that came with a dataset or the stream. One that does not parse is left out.
+    pub fn know_script(&self, body: &[u8]) {
+        match Script::new(body) {
+            Ok(script) => drop(self.scripts.insert(Arc::new(script), crate::scripting::Origin::Load)),
+            Err(_) => tracing::warn!("A script that came with the dataset cannot be used"),
+        }
+    }
+
+    // ---- The AOF ----
+
+    /// Loads the base and all incr files, and the stream's history with them.
+    pub fn load_aof(self: &Arc<Self>, files: &AofFiles) -> Result<(), LoadingError> {
+        let state = files.load_state();
+        let manifest = files.manifest().clone();
+        let reactor = Reactor::detached(self);
+        let mut session = self.loader_session();
+        let mut history = None;
+        if let Some(base) = manifest.base() {
+            history = self.load_base(files, &base.name, &reactor, &mut session)?;
+        }
+        {
+            let mut core = self.core.write();
+            core.stream.start_backlog(self.config().repl_backlog_size as usize);
+            match &state {
+                Some(state) => {
+                    let start = manifest.incrs().first().and_then(|incr| state.start_of(incr.sequence));
+                    core.stream.adopt(array(&state.replid), start.unwrap_or(0));
+                    core.stream.set_second(array(&state.replid2), state.second_offset);
+                }
+                None => {
+                    if let Some((replid, offset, _)) = history {
+                        core.stream.adopt(replid, offset);
+                    }
+                }
+            }
+        }
+        let last = manifest.incrs().last().map(|incr| incr.sequence);
+        for incr in manifest.incrs() {
+            let is_last = Some(incr.sequence) == last;
+            self.load_commands(files, &incr.name, 0, is_last, true, &reactor, &mut session)?;
+        }
+        Ok(())
+    }
+
+    pub fn loader_session(&self) -> Session {
+        let client = Arc::new(Client::new(0, String::new(), String::new(), -1, self.now_ms()));
+        let mut session = Session::new(client, Origin::Loader);
+        session.authenticated = true;
+        session
+    }
+
+    /// A base is RDB, or commands, or RDB with commands behind it.
+    fn load_base(
+        self: &Arc<Self>,
+        files: &AofFiles,
+        name: &str,
+        reactor: &Rc<Reactor>,
+        session: &mut Session,
+    ) -> Result<Option<([u8; 40], u64, usize)>, LoadingError> {
+        let path = files.path(name);
+        let mut magic = [0u8; 6];
+        let opened = SystemFileSystem.open(&path, Open::Read);
+        let file = opened.map_err(|source| AofError::Io {
+            action: "Fatal error: can't open the append log file",
+            path: path.display().to_string(),
+            source,
+        })?;
+        let read = file.read_at(&mut magic, 0)?;
+        let is_rdb = read >= 5 && (magic.starts_with(b"REDIS") || magic.starts_with(b"VALKEY"));
+        if !is_rdb {
+            self.load_commands(files, name, 0, false, false, reactor, session)?;
+            return Ok(None);
+        }
+        let loaded = self.read_rdb(&path, !self.is_replica())?;
+        let (bytes, history) = (loaded.bytes, history_of(&loaded));
+        self.adopt(&mut self.core.write(), loaded, false)?;
+        if file.len()? > bytes {
+            self.load_commands(files, name, bytes, false, false, reactor, session)?;
+        }
+        Ok(history)
+    }
+
+    /// Runs the commands of a file. Those of an incr file are the stream's bytes and go into the backlog again.
+    #[expect(clippy::too_many_arguments, reason = "all of them differ between the three callers")]
+    fn load_commands(
+        self: &Arc<Self>,
+        files: &AofFiles,
+        name: &str,
+        from: u64,
+        is_last: bool,
+        is_stream: bool,
+        reactor: &Rc<Reactor>,
+        session: &mut Session,
+    ) -> Result<(), LoadingError> {
+        let mut reader = CommandReader::new(files.open_to_read(name)?, from);
+        let outcome = self.run_commands(&mut reader, is_stream, reactor, session);
+        let Err(LoadingError::Commands(LoadError::Truncated)) = outcome else { return outcome };
+        let valid = reader.valid_len();
+        if !self.config().aof_load_truncated || !is_last {
+            tracing::error!(
+                "Unexpected end of file reading the append only file {name}. You can: 1) Make a backup of your AOF file, then use ./valkey-check-aof --fix <filename.manifest>. 2) Alternatively you can set the 'aof-load-truncated' configuration option to yes and restart the server."
+            );
+            return Err(LoadError::Truncated.into());
+        }
+        tracing::warn!("!!! Warning: short read while loading the AOF file {name}!!!");
+        tracing::warn!("AOF {name} loaded anyway because aof-load-truncated is enabled");
+        tracing::warn!("Truncating the AOF {name} at offset {valid}");
+        let mut file = SystemFileSystem.open(&files.path(name), Open::Append)?;
+        file.truncate(valid)?;
+        file.sync_data()?;
+        Ok(())
+    }
+
+    fn run_commands(
+        self: &Arc<Self>,
+        reader: &mut CommandReader,
+        is_stream: bool,
+        reactor: &Rc<Reactor>,
+        session: &mut Session,
+    ) -> Result<(), LoadingError> {
+        let mut executor = Executor::new(self, reactor);
+        // The bytes of a transaction count once it is whole.
+        let mut transaction: Option<Vec<u8>> = None;
+        let mut queued: Vec<Vec<Vec<u8>>> = Vec::new();
+        let mut count = 0usize;
+        session.select(0);
+        let result = loop {
+            count += 1;
+            if count % COMMANDS_AT_ONCE == 0 {
+                executor.release();
+                brake(self.config().key_load_delay_us, count as u64);
+            }
+            let command = match reader.read() {
+                Ok(Some(command)) => command,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            };
+            let name = command.args[0].to_ascii_lowercase();
+            if let Some(bytes) = &mut transaction {
+                bytes.extend_from_slice(command.bytes);
+                if name != b"exec" {
+                    queued.push(command.args.iter().map(|arg| arg.to_vec()).collect());
+                    continue;
+                }
+                for args in std::mem::take(&mut queued) {
+                    let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+                    run_one(self, &mut executor, session, &args)?;
+                }
+                let bytes = transaction.take().unwrap_or_default();
+                note_loaded(&mut executor, &bytes, is_stream);
+                continue;
+            }
+            if name == b"multi" {
+                transaction = Some(command.bytes.to_vec());
+                continue;
+            }
+            if let Err(error) = run_one(self, &mut executor, session, &command.args) {
+                break Err(error);
+            }
+            note_loaded(&mut executor, command.bytes, is_stream);
+        };
+        executor.release();
+        result
+    }
+
+    /// DEBUG RELOAD without saving first: the RDB file takes the place of the dataset.
+    pub fn reload(&self, core: &mut Core) -> Result<(), LoadingError> {
+        let path = Path::new(self.config().dbfilename.as_path()).to_owned();
+        let loaded = self.read_rdb(&path, !self.is_replica())?;
+        self.adopt(core, loaded, false)
+    }
+
+    /// DEBUG LOADAOF: what the AOF holds takes the place of the dataset.
+    pub fn reload_aof(self: &Arc<Self>) -> Result<(), LoadingError> {
+        {
+            let mut core = self.core.write();
+            self.sync_aof_now(&mut core)?;
+            core.stream.stop_aof();
+            let settings = *core.keyspace.settings();
+            let databases = core.keyspace.database_count();
+            drop_later(std::mem::replace(&mut core.keyspace, Keyspace::new(databases, settings)));
+        }
+        let files = self.aof_files()?;
+        self.conditions.set(Conditions::LOADING, true);
+        let loaded = self.load_aof(&files);
+        self.conditions.set(Conditions::LOADING, false);
+        self.core.write().stream.start_aof();
+        loaded
+    }
+}
+
+static NO_FUNCTIONS: std::sync::LazyLock<Registry> = std::sync::LazyLock::new(Registry::default);
+
+fn run_one(
+    server: &Server,
+    executor: &mut Executor<'_>,
+    session: &mut Session,
+    args: &[&[u8]],
+) -> Result<(), LoadingError> {
+    let Some(entry) = find_entry(server, args) else {
+        let name = String::from_utf8_lossy(args[0]).into_owned();
+        tracing::error!("Unknown command '{name}' reading the append only file");
+        return Err(LoadingError::UnknownCommand(name));
+    };
+    if entry.arity_fits(args.len()) {
+        executor.apply(session, entry, args);
+    }
+    Ok(())
+}
+
+fn note_loaded(executor: &mut Executor<'_>, bytes: &[u8], is_stream: bool) {
+    if is_stream {
+        executor.core_mut().stream.append_loaded(bytes);
+    }
+}
+
+/// The history that an RDB was saved in: its name, its offset, the selected database.
+pub fn history_of(loaded: &Loaded) -> Option<([u8; 40], u64, usize)> {
+    let number = |name: &str| std::str::from_utf8(loaded.aux(name)?).ok()?.parse::<u64>().ok();
+    let replid = loaded.aux("repl-id").filter(|replid| replid.len() == 40)?;
+    Some((array(replid), number("repl-offset")?, number("repl-stream-db").unwrap_or(0) as usize))
+}
+
+fn array(replid: &[u8]) -> [u8; 40] {
+    replid.try_into().unwrap_or(crate::stream::NO_REPLID)
+}
+
+/// Drops a whole dataset on a thread: that takes long.
+pub fn drop_later<T: Send + 'static>(garbage: T) {
+    // Where no thread can be had it is dropped here.
+    let _ = std::thread::Builder::new().name("lazyfree".into()).spawn(move || drop(garbage));
+}
