@@ -87,7 +87,7 @@ impl FunctionHandle {
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     libraries: BTreeMap<String, Arc<Library>>,
-    /// Function name to its library and its place there.
+    /// Function name in lower case to its library and its place there: functions are found in either case.
     functions: BTreeMap<String, (Arc<Library>, usize)>,
     version: u64,
 }
@@ -109,7 +109,7 @@ impl Registry {
     /// The function with this name.
     pub fn function(&self, name: &[u8]) -> Option<FunctionHandle> {
         let name = std::str::from_utf8(name).ok()?;
-        let (library, index) = self.functions.get(name)?;
+        let (library, index) = self.functions.get(&name.to_ascii_lowercase())?;
         Some(FunctionHandle { library: library.clone(), index: *index })
     }
 
@@ -187,7 +187,7 @@ impl Registry {
 
     fn add(&mut self, library: Arc<Library>) -> Result<(), ErrorReply> {
         for (index, function) in library.functions.iter().enumerate() {
-            if self.functions.insert(function.name.clone(), (library.clone(), index)).is_some() {
+            if self.functions.insert(function.name.to_ascii_lowercase(), (library.clone(), index)).is_some() {
                 return Err(ErrorReply::from_text(format!("ERR Function {} already exists", function.name)));
             }
         }
@@ -198,7 +198,7 @@ impl Registry {
     fn remove(&mut self, name: &str) -> bool {
         let Some(library) = self.libraries.remove(name) else { return false };
         for function in &library.functions {
-            self.functions.remove(&function.name);
+            self.functions.remove(&function.name.to_ascii_lowercase());
         }
         true
     }
@@ -236,6 +236,16 @@ mod tests {
             Some("a".into())
         );
         assert!(one.function(b"f").is_some(), "the old value stays as it was");
+    }
+
+    #[test]
+    fn functions_are_found_in_either_case() {
+        let registry = Registry::default().with(library("a", &["Fn"]), false).expect("new");
+        assert_eq!(registry.function(b"fN").map(|handle| handle.function().name.clone()), Some("Fn".into()));
+        let collision = registry.with(library("b", &["FN"]), false).expect_err("same function");
+        assert_eq!(text(collision), "ERR Function FN already exists");
+        assert!(registry.library(b"A").is_none());
+        assert_eq!(registry.without(b"a").expect("deleted").function_count(), 0);
     }
 
     #[test]

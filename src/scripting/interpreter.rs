@@ -445,13 +445,13 @@ unsafe extern "C" fn allocate(
             }
             return ptr::null_mut();
         }
+        if new > isize::MAX as usize - ALIGNMENT {
+            return ptr::null_mut();
+        }
         let old = if block.is_null() { 0 } else { old };
         let after = used - old + new;
         if new > old && after > (*context).limit_bytes {
             (*context).limit_hit = true;
-            return ptr::null_mut();
-        }
-        if new > isize::MAX as usize - ALIGNMENT {
             return ptr::null_mut();
         }
         let block = if old == 0 {
