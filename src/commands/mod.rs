@@ -3,6 +3,7 @@
 //! They know the dataset by `Reader` and `WriteTxn` only; a handler here cannot reach the server, a connection or the
 //! stream. To add a command, write its function and its constant in the file of its family.
 
+mod lists;
 mod parse;
 mod sets;
 mod sorted_set_algebra;
@@ -12,5 +13,10 @@ mod sorted_sets;
 use crate::command::DataCommand;
 
 /// All families; a new file is added here.
-pub const FAMILIES: &[&[DataCommand]] =
-    &[sets::COMMANDS, sorted_set_algebra::COMMANDS, sorted_set_range::COMMANDS, sorted_sets::COMMANDS];
+pub const FAMILIES: &[&[DataCommand]] = &[
+    lists::COMMANDS,
+    sets::COMMANDS,
+    sorted_set_algebra::COMMANDS,
+    sorted_set_range::COMMANDS,
+    sorted_sets::COMMANDS,
+];
