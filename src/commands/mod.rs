@@ -3,20 +3,27 @@
 //! They know the dataset by `Reader` and `WriteTxn` only; a handler here cannot reach the server, a connection or the
 //! stream. To add a command, write its function and its constant in the file of its family.
 
+mod expiry;
 mod lists;
+mod options;
 mod parse;
 mod sets;
 mod sorted_set_algebra;
 mod sorted_set_range;
 mod sorted_sets;
+mod strings;
+#[cfg(test)]
+pub mod testing;
 
 use crate::command::DataCommand;
 
 /// All families; a new file is added here.
 pub const FAMILIES: &[&[DataCommand]] = &[
+    expiry::COMMANDS,
     lists::COMMANDS,
     sets::COMMANDS,
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,
     sorted_sets::COMMANDS,
+    strings::COMMANDS,
 ];
