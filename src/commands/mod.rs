@@ -4,6 +4,8 @@
 //! stream. To add a command, write its function and its constant in the file of its family.
 
 mod expiry;
+mod hash_expiry;
+mod hashes;
 mod lists;
 mod options;
 mod parse;
@@ -20,6 +22,8 @@ use crate::command::DataCommand;
 /// All families; a new file is added here.
 pub const FAMILIES: &[&[DataCommand]] = &[
     expiry::COMMANDS,
+    hash_expiry::COMMANDS,
+    hashes::COMMANDS,
     lists::COMMANDS,
     sets::COMMANDS,
     sorted_set_algebra::COMMANDS,
