@@ -445,7 +445,7 @@ impl Server {
             if !writer.pending.is_empty() || !self.persistence.aof_write_ok.load(Relaxed) {
                 self.write_pending(writer);
             }
-            if self.config().appendfsync == AppendFsync::Never
+            if self.config().appendfsync == AppendFsync::No
                 || writer.written == self.persistence.aof_synced_offset.load(Relaxed)
             {
                 return;
