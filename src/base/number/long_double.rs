@@ -64,6 +64,7 @@ impl LongDouble {
     }
 
     /// The sum, rounded once, to nearest, ties to even.
+    #[expect(clippy::should_implement_trait, reason = "a `+` would hide where digits are lost")]
     pub fn add(self, other: LongDouble) -> LongDouble {
         let (a, b) = match (self.kind, other.kind) {
             (Kind::Finite { significand: a, exponent: i }, Kind::Finite { significand: b, exponent: j }) => {
@@ -272,7 +273,7 @@ impl Literal {
 
     fn decimal(&self) -> Option<Kind> {
         let magnitude = self.exponent + self.digits.len() as i64;
-        if magnitude > 4935 || magnitude < -4970 {
+        if !(-4970..=4935).contains(&magnitude) {
             return None;
         }
         if self.digits.len() <= 19 && (-18..=0).contains(&self.exponent) {
