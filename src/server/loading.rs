@@ -314,7 +314,7 @@ impl Server {
         session.select(0);
         let result = loop {
             count += 1;
-            if count % COMMANDS_AT_ONCE == 0 {
+            if count.is_multiple_of(COMMANDS_AT_ONCE) {
                 executor.release();
                 brake(self.config().key_load_delay_us, count as u64);
             }

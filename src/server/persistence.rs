@@ -663,7 +663,9 @@ pub fn brake(delay_us: i32, keys: u64) {
     match delay_us {
         0 => {}
         1.. => std::thread::sleep(Duration::from_micros(delay_us as u64)),
-        _ if keys % u64::from(delay_us.unsigned_abs()) == 0 => std::thread::sleep(Duration::from_micros(1)),
+        _ if keys.is_multiple_of(u64::from(delay_us.unsigned_abs())) => {
+            std::thread::sleep(Duration::from_micros(1))
+        }
         _ => {}
     }
 }
