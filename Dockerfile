@@ -1,5 +1,7 @@
 # Builds the server from source, then leaves everything but the binary behind.
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95.0-bookworm AS build
+# The image's own toolchain; rust-toolchain.toml would fetch what only tests and editors need.
+ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
