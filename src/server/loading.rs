@@ -16,7 +16,7 @@ use super::execute::Executor;
 use super::persistence::brake;
 use super::reactor::Reactor;
 use super::session::{Origin, Session};
-use crate::base::file::{Open, FileSystem, SystemFileSystem};
+use crate::base::file::{FileSystem, Open, SystemFileSystem};
 use crate::keyspace::Keyspace;
 use crate::rdb::{self, Loaded, RdbError};
 use crate::scripting::{Engine, Registry, Script};
@@ -53,7 +53,10 @@ impl Server {
             let fresh = files.is_new();
             if !fresh {
                 self.load_aof(&files)?;
-                tracing::info!("DB loaded from append only file: {:.3} seconds", began.elapsed().as_secs_f64());
+                tracing::info!(
+                    "DB loaded from append only file: {:.3} seconds",
+                    began.elapsed().as_secs_f64()
+                );
             }
             let mut core = self.core.write();
             self.open_aof(&mut core, files)?;
@@ -64,7 +67,8 @@ impl Server {
 
     fn aof_files(&self) -> Result<AofFiles, AofError> {
         let config = self.config();
-        let (dir, name) = (config.appenddirname.to_str().into_owned(), config.appendfilename.to_str().into_owned());
+        let (dir, name) =
+            (config.appenddirname.to_str().into_owned(), config.appendfilename.to_str().into_owned());
         AofFiles::open(Arc::new(SystemFileSystem), Path::new(""), &dir, &name)
     }
 
@@ -133,9 +137,18 @@ impl Server {
             tracing::info!("rdbLoadObject: skipping empty key: {}", super::log::UserData(key));
         }
         if !loaded.empty.is_empty() {
-            tracing::warn!("Done loading RDB, keys loaded: {}, keys expired: {}, empty keys skipped: {}.", loaded.keys, loaded.expired, loaded.empty.len());
+            tracing::warn!(
+                "Done loading RDB, keys loaded: {}, keys expired: {}, empty keys skipped: {}.",
+                loaded.keys,
+                loaded.expired,
+                loaded.empty.len()
+            );
         } else {
-            tracing::info!("Done loading RDB, keys loaded: {}, keys expired: {}.", loaded.keys, loaded.expired);
+            tracing::info!(
+                "Done loading RDB, keys loaded: {}, keys expired: {}.",
+                loaded.keys,
+                loaded.expired
+            );
         }
         progress.keys_loaded.store(loaded.keys, Relaxed);
         progress.keys_expired.store(loaded.expired, Relaxed);
@@ -144,7 +157,8 @@ impl Server {
 
     /// Puts a loaded dataset in place of the present one. `merge` keeps functions that it does not have.
     pub fn adopt(&self, core: &mut Core, loaded: Loaded, merge: bool) -> Result<(), LoadingError> {
-        let registry = self.load_libraries(if merge { &core.functions } else { &NO_FUNCTIONS }, &loaded.libraries)?;
+        let registry =
+            self.load_libraries(if merge { &core.functions } else { &NO_FUNCTIONS }, &loaded.libraries)?;
         let settings = super::keyspace_settings(&self.config());
         let mut keyspace = loaded.keyspace;
         keyspace.set_settings(settings);
@@ -163,7 +177,8 @@ impl Server {
         let mut engine = Engine::new();
         let mut registry = base.clone();
         for code in codes {
-            let loaded = engine.load_library(&registry, code, true, None, &mut crate::scripting::engine::NoHost);
+            let loaded =
+                engine.load_library(&registry, code, true, None, &mut crate::scripting::engine::NoHost);
             registry = loaded
                 .map_err(|error| LoadingError::Function(String::from_utf8_lossy(&error.0).into_owned()))?
                 .0;
@@ -299,7 +314,7 @@ impl Server {
         session.select(0);
         let result = loop {
             count += 1;
-            if count % COMMANDS_AT_ONCE == 0 {
+            if count.is_multiple_of(COMMANDS_AT_ONCE) {
                 executor.release();
                 brake(self.config().key_load_delay_us, count as u64);
             }

@@ -91,7 +91,7 @@ fn get(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 }
 
 fn set(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
-    if call.args.len() % 2 != 0 {
+    if !call.args.len().is_multiple_of(2) {
         return Err(super::wrong_arguments(call));
     }
     let server = call.server();
