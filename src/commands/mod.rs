@@ -3,14 +3,25 @@
 //! They know the dataset by `Reader` and `WriteTxn` only; a handler here cannot reach the server, a connection or the
 //! stream. To add a command, write its function and its constant in the file of its family.
 
+mod expiry;
+mod options;
 mod parse;
 mod sets;
 mod sorted_set_algebra;
 mod sorted_set_range;
 mod sorted_sets;
+mod strings;
+#[cfg(test)]
+pub mod testing;
 
 use crate::command::DataCommand;
 
 /// All families; a new file is added here.
-pub const FAMILIES: &[&[DataCommand]] =
-    &[sets::COMMANDS, sorted_set_algebra::COMMANDS, sorted_set_range::COMMANDS, sorted_sets::COMMANDS];
+pub const FAMILIES: &[&[DataCommand]] = &[
+    expiry::COMMANDS,
+    sets::COMMANDS,
+    sorted_set_algebra::COMMANDS,
+    sorted_set_range::COMMANDS,
+    sorted_sets::COMMANDS,
+    strings::COMMANDS,
+];

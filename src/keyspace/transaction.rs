@@ -8,7 +8,7 @@
 use super::entry::Collection;
 use super::reader::{hash_of, list_of, set_of, sorted_set_of};
 use super::{
-    Database, Effects, Entry, Event, EventClasses, Journal, KeyExpiry, Keyspace, Reader, Settings,
+    Effects, Entry, Event, EventClasses, Garbage, Journal, KeyExpiry, Keyspace, Reader, Settings,
     StringValue, WaitedKeys, WatchFlag, Watchers,
 };
 use crate::protocol::{CommandResult, ErrorReply, Protocol};
@@ -20,6 +20,8 @@ pub struct WriteState {
     pub effects: Effects,
     pub watchers: Watchers,
     pub waited: WaitedKeys,
+    /// What was deleted and takes long to drop; for a background thread to take.
+    pub garbage: Garbage,
     events: Vec<Event>,
     /// Keys changed in this unit, while anybody watches or tracks.
     touched: Vec<(usize, Box<[u8]>)>,
@@ -278,7 +280,8 @@ impl<'k> WriteTxn<'k> {
             None => false,
         };
         if empty {
-            self.remove(key);
+            let old = self.remove(key);
+            self.discard_if_any(old);
             self.notify(EventClasses::GENERIC, "del", key);
         }
         empty
@@ -286,13 +289,23 @@ impl<'k> WriteTxn<'k> {
 
     // ---- Whole entries ----
 
-    /// Puts in an entry, replacing what was under its key. `new` events are noted; touching the key is the caller's.
+    /// Puts in an entry, replacing what was under its key. `new` events are noted; touching the key is the caller's. An
+    /// old entry whose time has passed counts as missing, and its end is an effect of its own.
     pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
         self.keep(entry.key());
         entry.set_access_clock(self.keyspace.settings.access.fresh(self.now_ms));
         let want_new = self.settings().events.has_any(EventClasses::NEW);
         let key = want_new.then(|| entry.key().to_vec());
-        let old = self.keyspace.databases[self.database].insert(entry);
+        let mut old = self.keyspace.databases[self.database].insert(entry);
+        let expired = |old: &mut Entry| old.expire_at_ms().is_some_and(|at| at <= self.now_ms);
+        if self.expiry != KeyExpiry::Ignore
+            && let Some(expired) = old.take_if(expired)
+        {
+            if self.expiry == KeyExpiry::Delete {
+                self.tell_expired(expired.key());
+            }
+            self.discard(expired);
+        }
         if let (Some(key), None) = (key, &old) {
             self.notify(EventClasses::NEW, "new", &key);
         }
@@ -302,10 +315,11 @@ impl<'k> WriteTxn<'k> {
     /// Sets `key` to a string, whatever it held. `expire_at_ms` is the new expiry (`None`: none).
     pub fn insert_string(&mut self, key: &[u8], value: &[u8], expire_at_ms: Option<u64>) {
         let old = self.insert(Entry::string(key, value, expire_at_ms));
-        drop(old);
+        self.discard_if_any(old);
     }
 
-    /// Takes `key` out, without looking whether its time has passed.
+    /// Takes `key` out, without looking whether its time has passed. What comes out goes to [`discard`](Self::discard) if it
+    /// is not wanted: dropping it here would hold up everybody if it is large.
     pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         self.keep(key);
         self.keyspace.databases[self.database].remove(key)
@@ -316,7 +330,8 @@ impl<'k> WriteTxn<'k> {
         if !self.contains(key) {
             return false;
         }
-        self.remove(key);
+        let old = self.remove(key);
+        self.discard_if_any(old);
         self.touched(key);
         self.notify(EventClasses::GENERIC, "del", key);
         true
@@ -333,7 +348,12 @@ impl<'k> WriteTxn<'k> {
 
     /// Deletes a key whose time has passed, as an effect of its own.
     fn expire(&mut self, key: &[u8]) {
-        self.remove(key);
+        let old = self.remove(key);
+        self.discard_if_any(old);
+        self.tell_expired(key);
+    }
+
+    fn tell_expired(&mut self, key: &[u8]) {
         self.state.expired_keys += 1;
         self.notify(EventClasses::EXPIRED, "expired", key);
         self.touched(key);
@@ -368,12 +388,11 @@ impl<'k> WriteTxn<'k> {
 
     // ---- Whole databases ----
 
-    /// Empties a database (`None`: all) and returns how many keys went. Their memory is the caller's to drop.
-    pub fn flush(&mut self, database: Option<usize>) -> (usize, Vec<Database>) {
+    /// Empties a database (`None`: all) and returns how many keys went.
+    pub fn flush(&mut self, database: Option<usize>) -> usize {
         self.keep_all();
         let range = database.map_or(0..self.keyspace.databases.len(), |index| index..index + 1);
         let mut removed = 0;
-        let mut old = Vec::new();
         for index in range {
             let databases = &self.keyspace.databases;
             let (now_ms, tracking) = (self.now_ms, self.state.tracking);
@@ -388,9 +407,9 @@ impl<'k> WriteTxn<'k> {
                 self.state.touched.extend(keys);
             }
             removed += entries.len();
-            old.push(std::mem::take(&mut self.keyspace.databases[index]));
+            self.state.garbage.add_database(std::mem::take(&mut self.keyspace.databases[index]));
         }
-        (removed, old)
+        removed
     }
 
     /// Swaps two databases.
@@ -406,6 +425,20 @@ impl<'k> WriteTxn<'k> {
                 .watchers
                 .changed_where(index, |key, _| now.get(key).is_some() || was.get(key).is_some());
             self.state.waited.all_changed(index);
+        }
+    }
+
+    // ---- Giving memory back ----
+
+    /// Drops an entry that was taken out: here if it is small, else on the thread that the server has for it.
+    pub fn discard(&mut self, entry: Entry) {
+        self.state.garbage.add(entry);
+    }
+
+    /// As [`discard`](Self::discard), of what [`insert`](Self::insert) and [`remove`](Self::remove) return.
+    pub fn discard_if_any(&mut self, entry: Option<Entry>) {
+        if let Some(entry) = entry {
+            self.discard(entry);
         }
     }
 
