@@ -94,7 +94,7 @@ pub fn incrbyfloat(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {
         None => LongDouble::ZERO,
         Some(value) => LongDouble::parse(&value.text()).ok_or(ErrorReply::NOT_A_FLOAT)?,
     };
-    let new = old.add(LongDouble::parse(args[2]).ok_or(ErrorReply::NOT_A_FLOAT)?);
+    let new = old + LongDouble::parse(args[2]).ok_or(ErrorReply::NOT_A_FLOAT)?;
     if !new.is_finite() {
         return Err(ErrorReply::new("ERR increment would produce NaN or Infinity"));
     }
