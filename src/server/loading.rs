@@ -204,16 +204,20 @@ impl Server {
         let mut session = self.loader_session();
         let mut history = None;
         if let Some(base) = manifest.base() {
-            history = self.load_base(files, &base.name, &reactor, &mut session)?;
+            let alone = manifest.incrs().is_empty();
+            history = self.load_base(files, &base.name, alone, &reactor, &mut session)?;
         }
         {
             let mut core = self.core.write();
             core.stream.start_backlog(self.config().repl_backlog_size as usize);
             match &state {
                 Some(state) => {
-                    let start = manifest.incrs().first().and_then(|incr| state.start_of(incr.sequence));
-                    core.stream.adopt(array(&state.replid), start.unwrap_or(0));
-                    core.stream.set_second(array(&state.replid2), state.second_offset);
+                    // A state that does not know the first file is of another directory: its history is not ours.
+                    let start = manifest.incrs().first().map(|incr| state.start_of(incr.sequence));
+                    if let Some(start) = start.unwrap_or(state.incrs.last().map(|incr| incr.offset)) {
+                        core.stream.adopt(array(&state.replid), start);
+                        core.stream.set_second(array(&state.replid2), state.second_offset);
+                    }
                 }
                 None => {
                     if let Some((replid, offset, _)) = history {
@@ -242,6 +246,7 @@ impl Server {
         self: &Arc<Self>,
         files: &AofFiles,
         name: &str,
+        is_last: bool,
         reactor: &Rc<Reactor>,
         session: &mut Session,
     ) -> Result<Option<([u8; 40], u64, usize)>, LoadingError> {
@@ -256,14 +261,14 @@ impl Server {
         let read = file.read_at(&mut magic, 0)?;
         let is_rdb = read >= 5 && (magic.starts_with(b"REDIS") || magic.starts_with(b"VALKEY"));
         if !is_rdb {
-            self.load_commands(files, name, 0, false, false, reactor, session)?;
+            self.load_commands(files, name, 0, is_last, false, reactor, session)?;
             return Ok(None);
         }
         let loaded = self.read_rdb(&path, !self.is_replica())?;
         let (bytes, history) = (loaded.bytes, history_of(&loaded));
         self.adopt(&mut self.core.write(), loaded, false)?;
         if file.len()? > bytes {
-            self.load_commands(files, name, bytes, false, false, reactor, session)?;
+            self.load_commands(files, name, bytes, is_last, false, reactor, session)?;
         }
         Ok(history)
     }

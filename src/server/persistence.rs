@@ -551,10 +551,12 @@ impl Server {
             writer.pending.extend_from_slice(&bytes);
             self.write_pending(writer);
         }
-        // The old file is complete: nothing of it may be lost later than what comes after it.
-        if let Err(error) = writer.file.sync_data() {
-            tracing::warn!("Fail to fsync the AOF file: {error}");
+        // The old file must be complete and on the disk before anything comes after it.
+        let incomplete = |source| AofError::Io { action: "Can't finish the present", path: "AOF file".into(), source };
+        if !writer.pending.is_empty() {
+            return Err(incomplete(io::ErrorKind::WriteZero.into()));
         }
+        writer.file.sync_data().map_err(incomplete)?;
         core.stream.forget_selected();
         let (file, sequence) = writer.files.begin_incr()?;
         writer.file = file;
@@ -603,6 +605,23 @@ impl Server {
         self.cancel_saving(SavingKind::Aof);
         core.stream.stop_aof();
         *self.persistence.aof.lock() = None;
+    }
+
+    /// Brings to the disk what must be there when the process ends.
+    pub fn prepare_to_end(&self, core: &mut Core, save: bool) -> io::Result<()> {
+        self.cancel_saving(SavingKind::Rdb);
+        self.cancel_saving(SavingKind::Aof);
+        if let Err(error) = self.sync_aof_now(core) {
+            tracing::warn!("Fail to fsync the AOF file: {error}.");
+        }
+        if save {
+            tracing::info!("Saving the final RDB snapshot before exiting.");
+            if let Err(error) = self.save_now(core) {
+                tracing::warn!("Error trying to save the DB, can't exit.");
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     // ---- What happens by itself ----

@@ -4,6 +4,7 @@ pub mod client;
 pub mod config;
 pub mod connection;
 pub mod info;
+pub mod persistence;
 pub mod pubsub;
 pub mod scripting;
 pub mod server;
@@ -19,6 +20,7 @@ pub const FAMILIES: &[&[HostCommand]] = &[
     client::COMMANDS,
     config::COMMANDS,
     info::COMMANDS,
+    persistence::COMMANDS,
     server::COMMANDS,
     pubsub::COMMANDS,
     scripting::COMMANDS,
