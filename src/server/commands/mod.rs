@@ -3,6 +3,7 @@
 pub mod client;
 pub mod config;
 pub mod connection;
+pub mod functions;
 pub mod info;
 pub mod persistence;
 pub mod pubsub;
@@ -19,6 +20,7 @@ pub const FAMILIES: &[&[HostCommand]] = &[
     connection::COMMANDS,
     client::COMMANDS,
     config::COMMANDS,
+    functions::COMMANDS,
     info::COMMANDS,
     persistence::COMMANDS,
     server::COMMANDS,
