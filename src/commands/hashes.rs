@@ -5,7 +5,9 @@ use std::collections::HashSet;
 use super::parse::{self, is};
 use super::sets::element;
 use crate::base::number::LongDouble;
-use crate::command::{Args, Argument, ArgumentKind, DataCommand, Flags, Group, KeySpec, KeyUse, ReadFn, WriteFn};
+use crate::command::{
+    Args, Argument, ArgumentKind, DataCommand, Flags, Group, KeySpec, KeyUse, ReadFn, WriteFn,
+};
 use crate::keyspace::{EventClasses, Reader, WriteTxn};
 use crate::protocol::{CommandResult, ErrorReply, Protocol, Reply};
 use crate::types::Hash;
@@ -226,9 +228,8 @@ fn hincrby(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandResult<'st
         None => 0,
         Some(value) => value.as_integer().ok_or(ErrorReply::new("ERR hash value is not an integer"))?,
     };
-    let new = old
-        .checked_add(increment)
-        .ok_or(ErrorReply::new("ERR increment or decrement would overflow"))?;
+    let new =
+        old.checked_add(increment).ok_or(ErrorReply::new("ERR increment or decrement would overflow"))?;
     put(transaction, key, field, itoa::Buffer::new().format(new).as_bytes())?;
     transaction.changed(EventClasses::HASH, "hincrby", key, 1);
     Ok(Reply::Integer(new))

@@ -342,7 +342,8 @@ pub fn restore(payload: &[u8], key: &[u8], limits: &Limits, verify: bool) -> Res
 pub fn restore_functions(payload: &[u8]) -> Result<Vec<Vec<u8>>, RdbError> {
     let mut input = payload_of(payload, true)?;
     let length = input.len() as u64;
-    let mut source = Source { input: &mut input, buffer: Vec::new(), at: 0, checksum: 0, taken: 0, sums: false };
+    let mut source =
+        Source { input: &mut input, buffer: Vec::new(), at: 0, checksum: 0, taken: 0, sums: false };
     let mut codes = Vec::new();
     while source.taken < length {
         match source.byte()? {

@@ -8,7 +8,12 @@ use super::execute::Executor;
 
 impl Server {
     /// Applies one effect of a change, `config` being the values that are to hold. An error takes the change back.
-    pub fn apply(self: &Arc<Self>, executor: &mut Executor<'_>, effect: Effect, config: &Config) -> Result<(), String> {
+    pub fn apply(
+        self: &Arc<Self>,
+        executor: &mut Executor<'_>,
+        effect: Effect,
+        config: &Config,
+    ) -> Result<(), String> {
         match effect {
             Effect::Port | Effect::Bind => self.listen_anew(config),
             Effect::Directory => {

@@ -552,7 +552,8 @@ impl Server {
             self.write_pending(writer);
         }
         // The old file must be complete and on the disk before anything comes after it.
-        let incomplete = |source| AofError::Io { action: "Can't finish the present", path: "AOF file".into(), source };
+        let incomplete =
+            |source| AofError::Io { action: "Can't finish the present", path: "AOF file".into(), source };
         if !writer.pending.is_empty() {
             return Err(incomplete(io::ErrorKind::WriteZero.into()));
         }

@@ -239,7 +239,10 @@ fn list(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let wanted = |library: &&Arc<Library>| {
         pattern.is_none_or(|pattern| glob::matches(pattern, library.name().as_bytes(), Case::Insensitive))
     };
-    Ok(Reply::Array(functions.libraries().filter(wanted).map(|library| describe(library, with_code)).collect()).into())
+    Ok(Reply::Array(
+        functions.libraries().filter(wanted).map(|library| describe(library, with_code)).collect(),
+    )
+    .into())
 }
 
 fn describe(library: &Library, with_code: bool) -> Reply<'static> {
@@ -260,7 +263,10 @@ fn describe_function(function: &Function) -> Reply<'static> {
     let flags = function.flags.names().map(|name| Reply::Status(name.into())).collect();
     Reply::Map(vec![
         field("name", Reply::text(function.name.clone())),
-        field("description", function.description.as_ref().map_or(Reply::Nil, |text| Reply::Owned(text.to_vec()))),
+        field(
+            "description",
+            function.description.as_ref().map_or(Reply::Nil, |text| Reply::Owned(text.to_vec())),
+        ),
         field("flags", Reply::Set(flags)),
     ])
 }

@@ -209,7 +209,8 @@ fn persistence(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     let saving = persistence.saving();
     let of = |kind| saving.as_ref().filter(|saving| saving.kind == kind);
     let word = |ok: bool| if ok { "ok" } else { "err" };
-    let seconds = |saving: Option<&Saving>| saving.map_or(-1, |saving| saving.started.elapsed().as_secs() as i64);
+    let seconds =
+        |saving: Option<&Saving>| saving.map_or(-1, |saving| saving.started.elapsed().as_secs() as i64);
     let loading = server.conditions.has(Conditions::LOADING);
     lines.put("loading", u8::from(loading));
     lines.put("async_loading", 0);

@@ -22,7 +22,9 @@ pub const COMMANDS: &[HostCommand] = &[
         name: "bgsave",
         summary: "Saves the dataset into the RDB file, in the background.",
         arity: -1,
-        arguments: &[Argument::one_of("operation", &[Argument::word("SCHEDULE"), Argument::word("CANCEL")]).optional()],
+        arguments: &[
+            Argument::one_of("operation", &[Argument::word("SCHEDULE"), Argument::word("CANCEL")]).optional()
+        ],
         ..command(SAVING, bgsave)
     },
     HostCommand {
@@ -119,7 +121,9 @@ fn cancel(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 fn bgrewriteaof(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server();
     if !server.persistence.has_aof() {
-        return Err(ErrorReply::new("ERR The append-only file is off: turn it on with CONFIG SET appendonly yes"));
+        return Err(ErrorReply::new(
+            "ERR The append-only file is off: turn it on with CONFIG SET appendonly yes",
+        ));
     }
     match server.persistence.saving() {
         Some(saving) if saving.kind == SavingKind::Aof => {
