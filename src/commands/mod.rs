@@ -4,6 +4,7 @@
 //! stream. To add a command, write its function and its constant in the file of its family.
 
 mod expiry;
+mod keys;
 mod options;
 mod parse;
 mod sets;
@@ -19,6 +20,7 @@ use crate::command::DataCommand;
 /// All families; a new file is added here.
 pub const FAMILIES: &[&[DataCommand]] = &[
     expiry::COMMANDS,
+    keys::COMMANDS,
     sets::COMMANDS,
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,
