@@ -5,6 +5,7 @@
 
 mod expiry;
 mod hashes;
+mod keys;
 mod options;
 mod parse;
 mod sets;
@@ -21,6 +22,7 @@ use crate::command::DataCommand;
 pub const FAMILIES: &[&[DataCommand]] = &[
     expiry::COMMANDS,
     hashes::COMMANDS,
+    keys::COMMANDS,
     sets::COMMANDS,
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,
