@@ -6,6 +6,7 @@
 mod expiry;
 mod hashes;
 mod keys;
+mod lists;
 mod options;
 mod parse;
 mod sets;
@@ -23,6 +24,7 @@ pub const FAMILIES: &[&[DataCommand]] = &[
     expiry::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
+    lists::COMMANDS,
     sets::COMMANDS,
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,
