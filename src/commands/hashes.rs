@@ -193,7 +193,7 @@ pub const COMMANDS: &[DataCommand] = &[
 
 /// Sets the fields and returns how many are new.
 fn set_fields(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Result<i64, ErrorReply> {
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         let name = String::from_utf8_lossy(args[0]).to_lowercase();
         return Err(ErrorReply::from_text(format!("ERR wrong number of arguments for '{name}' command")));
     }

@@ -9,7 +9,9 @@ mod keys;
 mod lists;
 mod options;
 mod parse;
+mod scan;
 mod sets;
+mod sort;
 mod sorted_set_algebra;
 mod sorted_set_range;
 mod sorted_sets;
@@ -25,7 +27,9 @@ pub const FAMILIES: &[&[DataCommand]] = &[
     hashes::COMMANDS,
     keys::COMMANDS,
     lists::COMMANDS,
+    scan::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,
     sorted_sets::COMMANDS,

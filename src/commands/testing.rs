@@ -23,6 +23,7 @@ pub struct TestData {
     events: Vec<String>,
 }
 
+#[expect(clippy::new_without_default, reason = "a test says what it begins with")]
 impl TestData {
     /// An empty dataset of 16 databases that records effects and notes all events, at a round moment in 2023.
     pub fn new() -> Self {

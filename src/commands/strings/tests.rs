@@ -153,7 +153,8 @@ fn an_expired_key_is_told_before_it_is_overwritten() {
     let mut data = TestData::new();
     data.run("set k v px 1");
     data.now_ms += 1;
-    (data.effects(), data.events());
+    data.effects();
+    data.events();
     data.check("set k w => OK");
     assert_eq!(data.effects(), ["UNLINK k", "set k w"]);
     assert_eq!(data.events(), ["expired k", "new k", "set k"]);

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod config;
 pub mod connection;
+pub mod debug;
 pub mod functions;
 pub mod info;
 pub mod persistence;
@@ -20,6 +21,7 @@ pub const FAMILIES: &[&[HostCommand]] = &[
     connection::COMMANDS,
     client::COMMANDS,
     config::COMMANDS,
+    debug::COMMANDS,
     functions::COMMANDS,
     info::COMMANDS,
     persistence::COMMANDS,
