@@ -147,9 +147,13 @@ impl Condition {
     /// Does it hold for a key that expires at `current` (`None`: never, which is later than any moment)?
     fn holds(self, current: Option<u64>, new_ms: i64) -> bool {
         let current = current.map(|at_ms| i64::try_from(at_ms).unwrap_or(i64::MAX));
-        !(self.missing && current.is_some() || self.present && current.is_none())
-            && !(self.later && current.is_none_or(|current| new_ms <= current))
-            && !(self.earlier && current.is_some_and(|current| new_ms >= current))
+        let refused = [
+            self.missing && current.is_some(),
+            self.present && current.is_none(),
+            self.later && current.is_none_or(|current| new_ms <= current),
+            self.earlier && current.is_some_and(|current| new_ms >= current),
+        ];
+        !refused.contains(&true)
     }
 }
 
