@@ -1,6 +1,8 @@
 //! Understudy: a Valkey-compatible primary/replica server for scripts, and replicas that can take over.
 //!
-//! The folders are layers; each imports only those above it in this list (`tests/tidy.rs` keeps the order).
+//! The folders are layers, bottom up: base, protocol, types, keyspace, command, commands, acl, scripting, stream, rdb,
+//! replication, failover, server. Each imports only those before it; `tests/tidy.rs` keeps the order, ARCHITECTURE.md
+//! describes them.
 
 pub mod acl;
 pub mod base;

@@ -192,6 +192,7 @@ pub struct KeyPosition {
 }
 
 /// The keys of a call by `specs`, in order. `Err`: the arguments do not fit the specifications.
+#[expect(clippy::result_unit_err, reason = "the caller's error text says all there is")]
 pub fn key_positions(specs: &[KeySpec], args: &Args<'_>) -> Result<Vec<KeyPosition>, ()> {
     let mut positions = Vec::new();
     for spec in specs {

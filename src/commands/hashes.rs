@@ -321,7 +321,7 @@ pub(super) fn note_expired(transaction: &mut WriteTxn<'_>, key: &[u8], any: bool
 /// `key field value [field value …]`: how many of the fields are new.
 fn set_fields(transaction: &mut WriteTxn<'_>, args: &Args<'_>, name: &str) -> Result<i64, ErrorReply> {
     let (key, data) = (args[1], &args[2..]);
-    if data.len() % 2 != 0 {
+    if !data.len().is_multiple_of(2) {
         let text = format!("ERR wrong number of arguments for '{name}' command");
         return Err(ErrorReply::from_text(text));
     }
@@ -404,7 +404,7 @@ fn hincrbyfloat(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandResul
             .ok_or(ErrorReply::new("ERR hash value is not a float"))?,
         None => LongDouble::ZERO,
     };
-    let new = old.add(increment);
+    let new = old + increment;
     if !new.is_finite() {
         return Err(ErrorReply::new("ERR increment would produce NaN or Infinity"));
     }

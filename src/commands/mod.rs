@@ -6,10 +6,13 @@
 mod expiry;
 mod hash_expiry;
 mod hashes;
+mod keys;
 mod lists;
 mod options;
 mod parse;
+mod scan;
 mod sets;
+mod sort;
 mod sorted_set_algebra;
 mod sorted_set_range;
 mod sorted_sets;
@@ -24,8 +27,11 @@ pub const FAMILIES: &[&[DataCommand]] = &[
     expiry::COMMANDS,
     hash_expiry::COMMANDS,
     hashes::COMMANDS,
+    keys::COMMANDS,
     lists::COMMANDS,
+    scan::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,
     sorted_sets::COMMANDS,

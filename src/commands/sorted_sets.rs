@@ -325,7 +325,7 @@ impl AddOptions {
             }
             rest = after;
         }
-        if rest.is_empty() || rest.len() % 2 != 0 {
+        if rest.is_empty() || !rest.len().is_multiple_of(2) {
             return Err(ErrorReply::SYNTAX);
         }
         if options.only_new && options.only_existing {

@@ -30,6 +30,11 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>, InvalidReply> 
     }
 }
 
+fn is_integer(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+}
+
 enum Stop {
     Incomplete,
     Invalid,
@@ -68,7 +73,7 @@ impl<'a> Cursor<'a> {
             b'#' if rest == b"f" => Reply::Bool(false),
             b',' if rest == b"nan" => Reply::Double(f64::NAN),
             b',' => Reply::Double(parse_f64(rest).ok_or(Stop::Invalid)?),
-            b'(' => Reply::BigNumber(rest.to_vec()),
+            b'(' if is_integer(rest) => Reply::BigNumber(rest.to_vec()),
             b'*' => match self.len(rest)? {
                 None => Reply::NilArray,
                 Some(count) => Reply::Array(self.replies(count, depth)?),
@@ -90,7 +95,8 @@ impl<'a> Cursor<'a> {
             return Err(if rest.len() > MAX_LINE_LEN { Stop::Invalid } else { Stop::Incomplete });
         };
         self.at += end + 1;
-        rest[..end].strip_suffix(b"\r").ok_or(Stop::Invalid)
+        let line = rest[..end].strip_suffix(b"\r").ok_or(Stop::Invalid)?;
+        if memchr(b'\r', line).is_some() { Err(Stop::Invalid) } else { Ok(line) }
     }
 
     fn len(&self, text: &[u8]) -> Result<Option<usize>, Stop> {
@@ -189,6 +195,10 @@ mod tests {
             b"=2\r\nab\r\n",
             b"~-1\r\n",
             b"$600000000\r\n",
+            b"(\r\n",
+            b"(-\r\n",
+            b"(12x\r\n",
+            b"+a\r\r\n",
             deep.as_bytes(),
         ] {
             assert_eq!(decode(bytes), Err(InvalidReply), "{bytes:?}");

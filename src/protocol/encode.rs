@@ -193,7 +193,7 @@ mod tests {
             (Reply::NilArray, "*-1\r\n", "_\r\n"),
             (Reply::Bool(true), ":1\r\n", "#t\r\n"),
             (Reply::Bool(false), ":0\r\n", "#f\r\n"),
-            (Reply::Double(3.141), "$5\r\n3.141\r\n", ",3.141\r\n"),
+            (Reply::Double(3.25), "$4\r\n3.25\r\n", ",3.25\r\n"),
             (Reply::Double(f64::NEG_INFINITY), "$4\r\n-inf\r\n", ",-inf\r\n"),
             (Reply::BigNumber(b"123".to_vec()), "$3\r\n123\r\n", "(123\r\n"),
             (Reply::Verbatim(*b"txt", b"ab".to_vec()), "$2\r\nab\r\n", "=6\r\ntxt:ab\r\n"),

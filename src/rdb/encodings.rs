@@ -144,8 +144,7 @@ pub fn zipmap(block: &[u8]) -> Result<Vec<Packed<'_>>, RdbError> {
     let mut rest = block;
     byte(&mut rest)?;
     let mut elements = Vec::new();
-    loop {
-        let Some(length) = zipmap_length(&mut rest)? else { break };
+    while let Some(length) = zipmap_length(&mut rest)? {
         elements.push(Packed::Bytes(take(&mut rest, length)?));
         let length = zipmap_length(&mut rest)?.ok_or(BROKEN)?;
         let free = usize::from(byte(&mut rest)?);

@@ -535,6 +535,9 @@ pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
         core.stream.append_unit(core.writes.effects.unit());
         core.writes.effects.clear();
     }
+    if !core.writes.garbage.is_empty() {
+        super::loading::drop_later(core.writes.garbage.take());
+    }
     for event in aftermath.events {
         server.pubsub.publish_event(&event, core.keyspace.settings().events);
     }

@@ -16,7 +16,7 @@ use super::execute::Executor;
 use super::persistence::brake;
 use super::reactor::Reactor;
 use super::session::{Origin, Session};
-use crate::base::file::{Open, FileSystem, SystemFileSystem};
+use crate::base::file::{FileSystem, Open, SystemFileSystem};
 use crate::keyspace::Keyspace;
 use crate::rdb::{self, Loaded, RdbError};
 use crate::scripting::{Engine, Registry, Script};
@@ -53,7 +53,10 @@ impl Server {
             let fresh = files.is_new();
             if !fresh {
                 self.load_aof(&files)?;
-                tracing::info!("DB loaded from append only file: {:.3} seconds", began.elapsed().as_secs_f64());
+                tracing::info!(
+                    "DB loaded from append only file: {:.3} seconds",
+                    began.elapsed().as_secs_f64()
+                );
             }
             let mut core = self.core.write();
             self.open_aof(&mut core, files)?;
@@ -64,7 +67,8 @@ impl Server {
 
     fn aof_files(&self) -> Result<AofFiles, AofError> {
         let config = self.config();
-        let (dir, name) = (config.appenddirname.to_str().into_owned(), config.appendfilename.to_str().into_owned());
+        let (dir, name) =
+            (config.appenddirname.to_str().into_owned(), config.appendfilename.to_str().into_owned());
         AofFiles::open(Arc::new(SystemFileSystem), Path::new(""), &dir, &name)
     }
 
@@ -133,9 +137,18 @@ impl Server {
             tracing::info!("rdbLoadObject: skipping empty key: {}", super::log::UserData(key));
         }
         if !loaded.empty.is_empty() {
-            tracing::warn!("Done loading RDB, keys loaded: {}, keys expired: {}, empty keys skipped: {}.", loaded.keys, loaded.expired, loaded.empty.len());
+            tracing::warn!(
+                "Done loading RDB, keys loaded: {}, keys expired: {}, empty keys skipped: {}.",
+                loaded.keys,
+                loaded.expired,
+                loaded.empty.len()
+            );
         } else {
-            tracing::info!("Done loading RDB, keys loaded: {}, keys expired: {}.", loaded.keys, loaded.expired);
+            tracing::info!(
+                "Done loading RDB, keys loaded: {}, keys expired: {}.",
+                loaded.keys,
+                loaded.expired
+            );
         }
         progress.keys_loaded.store(loaded.keys, Relaxed);
         progress.keys_expired.store(loaded.expired, Relaxed);
@@ -144,7 +157,8 @@ impl Server {
 
     /// Puts a loaded dataset in place of the present one. `merge` keeps functions that it does not have.
     pub fn adopt(&self, core: &mut Core, loaded: Loaded, merge: bool) -> Result<(), LoadingError> {
-        let registry = self.load_libraries(if merge { &core.functions } else { &NO_FUNCTIONS }, &loaded.libraries)?;
+        let registry =
+            self.load_libraries(if merge { &core.functions } else { &NO_FUNCTIONS }, &loaded.libraries)?;
         let settings = super::keyspace_settings(&self.config());
         let mut keyspace = loaded.keyspace;
         keyspace.set_settings(settings);
@@ -163,7 +177,8 @@ impl Server {
         let mut engine = Engine::new();
         let mut registry = base.clone();
         for code in codes {
-            let loaded = engine.load_library(&registry, code, true, None, &mut crate::scripting::engine::NoHost);
+            let loaded =
+                engine.load_library(&registry, code, true, None, &mut crate::scripting::engine::NoHost);
             registry = loaded
                 .map_err(|error| LoadingError::Function(String::from_utf8_lossy(&error.0).into_owned()))?
                 .0;
@@ -189,16 +204,20 @@ impl Server {
         let mut session = self.loader_session();
         let mut history = None;
         if let Some(base) = manifest.base() {
-            history = self.load_base(files, &base.name, &reactor, &mut session)?;
+            let alone = manifest.incrs().is_empty();
+            history = self.load_base(files, &base.name, alone, &reactor, &mut session)?;
         }
         {
             let mut core = self.core.write();
             core.stream.start_backlog(self.config().repl_backlog_size as usize);
             match &state {
                 Some(state) => {
-                    let start = manifest.incrs().first().and_then(|incr| state.start_of(incr.sequence));
-                    core.stream.adopt(array(&state.replid), start.unwrap_or(0));
-                    core.stream.set_second(array(&state.replid2), state.second_offset);
+                    // A state that does not know the first file is of another directory: its history is not ours.
+                    let start = manifest.incrs().first().map(|incr| state.start_of(incr.sequence));
+                    if let Some(start) = start.unwrap_or(state.incrs.last().map(|incr| incr.offset)) {
+                        core.stream.adopt(array(&state.replid), start);
+                        core.stream.set_second(array(&state.replid2), state.second_offset);
+                    }
                 }
                 None => {
                     if let Some((replid, offset, _)) = history {
@@ -227,6 +246,7 @@ impl Server {
         self: &Arc<Self>,
         files: &AofFiles,
         name: &str,
+        is_last: bool,
         reactor: &Rc<Reactor>,
         session: &mut Session,
     ) -> Result<Option<([u8; 40], u64, usize)>, LoadingError> {
@@ -241,14 +261,14 @@ impl Server {
         let read = file.read_at(&mut magic, 0)?;
         let is_rdb = read >= 5 && (magic.starts_with(b"REDIS") || magic.starts_with(b"VALKEY"));
         if !is_rdb {
-            self.load_commands(files, name, 0, false, false, reactor, session)?;
+            self.load_commands(files, name, 0, is_last, false, reactor, session)?;
             return Ok(None);
         }
         let loaded = self.read_rdb(&path, !self.is_replica())?;
         let (bytes, history) = (loaded.bytes, history_of(&loaded));
         self.adopt(&mut self.core.write(), loaded, false)?;
         if file.len()? > bytes {
-            self.load_commands(files, name, bytes, false, false, reactor, session)?;
+            self.load_commands(files, name, bytes, is_last, false, reactor, session)?;
         }
         Ok(history)
     }
@@ -299,7 +319,7 @@ impl Server {
         session.select(0);
         let result = loop {
             count += 1;
-            if count % COMMANDS_AT_ONCE == 0 {
+            if count.is_multiple_of(COMMANDS_AT_ONCE) {
                 executor.release();
                 brake(self.config().key_load_delay_us, count as u64);
             }

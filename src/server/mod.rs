@@ -87,6 +87,8 @@ pub struct Server {
     /// 40 hex digits, another at each start.
     pub run_id: String,
     pub cron_loops: AtomicU64,
+    /// Told when the server is to end.
+    ending: tokio::sync::Notify,
     pub memory_at_start: u64,
     /// The file that the server was started with, absolute.
     pub config_file: Option<PathBuf>,
@@ -174,6 +176,11 @@ impl Server {
         for client in std::mem::take(&mut *self.held.lock()) {
             client.nudge();
         }
+    }
+
+    /// Lets the process end: `run` returns.
+    pub fn end(&self) {
+        self.ending.notify_one();
     }
 
     /// Forgets what a client waits for.

@@ -206,7 +206,8 @@ impl Server {
             self.write_rdb(moment, false, &mut out, progress, cancelled)?;
             out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
             std::fs::rename(temporary, path)?;
-            SystemFileSystem.sync_dir(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+            SystemFileSystem
+                .sync_dir(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))
         })();
         if written.is_err() {
             // The first error is the one to tell of.
@@ -223,8 +224,13 @@ impl Server {
     pub fn save_now(&self, core: &Core) -> io::Result<()> {
         let moment = self.moment(core);
         let temporary = PathBuf::from(format!("temp-{}.rdb", std::process::id()));
-        let result =
-            self.save_file(&moment, &self.rdb_path(), &temporary, &AtomicU64::new(0), &AtomicBool::new(false));
+        let result = self.save_file(
+            &moment,
+            &self.rdb_path(),
+            &temporary,
+            &AtomicU64::new(0),
+            &AtomicBool::new(false),
+        );
         self.saved(&result, core.writes.changes, None);
         result
     }
@@ -277,7 +283,9 @@ impl Server {
 
     /// BGSAVE. `false`: something is being saved already.
     pub fn save_in_background(self: &Arc<Self>, core: &Core) -> bool {
-        let Some(saving) = self.begin_saving(SavingKind::Rdb, core.keyspace.len() as u64) else { return false };
+        let Some(saving) = self.begin_saving(SavingKind::Rdb, core.keyspace.len() as u64) else {
+            return false;
+        };
         let moment = self.moment(core);
         let changes = core.writes.changes;
         self.persistence.last_attempt_seconds.store(self.now_ms() / 1000, Relaxed);
@@ -286,8 +294,13 @@ impl Server {
         spawn("bgsave", move || {
             super::log::mark_background_thread();
             let temporary = PathBuf::from(format!("temp-{}.rdb", std::process::id()));
-            let result =
-                server.save_file(&moment, &server.rdb_path(), &temporary, &saving.keys_written, &saving.cancelled);
+            let result = server.save_file(
+                &moment,
+                &server.rdb_path(),
+                &temporary,
+                &saving.keys_written,
+                &saving.cancelled,
+            );
             drop(moment);
             *server.persistence.saving.lock() = None;
             if saving.cancelled.load(Relaxed) {
@@ -357,15 +370,25 @@ impl Server {
             self.write_rdb(&moment, true, &mut out, &AtomicU64::new(0), &AtomicBool::new(false))?;
             out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
         };
-        write().map_err(|source| AofError::Io { action: "Can't write", path: path.display().to_string(), source })?;
-        tracing::info!("Creating AOF base file {}.1.base.rdb on server start", self.config().appendfilename.to_str());
+        write().map_err(|source| AofError::Io {
+            action: "Can't write",
+            path: path.display().to_string(),
+            source,
+        })?;
+        tracing::info!(
+            "Creating AOF base file {}.1.base.rdb on server start",
+            self.config().appendfilename.to_str()
+        );
         files.finish_rewrite(u64::MAX, true).map(drop)
     }
 
     fn aof_bytes(&self, files: &AofFiles) -> u64 {
         let manifest = files.manifest();
         let names = manifest.base().into_iter().chain(manifest.incrs());
-        names.filter_map(|file| std::fs::metadata(files.path(&file.name)).ok()).map(|metadata| metadata.len()).sum()
+        names
+            .filter_map(|file| std::fs::metadata(files.path(&file.name)).ok())
+            .map(|metadata| metadata.len())
+            .sum()
     }
 
     /// Appends bytes of the stream to the AOF and makes them as durable as `appendfsync` asks. Call with the guard held
@@ -402,7 +425,9 @@ impl Server {
                 tracing::warn!("Could not remove short write from the append-only file: {error}");
             }
             if config.appendfsync == AppendFsync::Always {
-                tracing::error!("Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting...");
+                tracing::error!(
+                    "Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting..."
+                );
                 std::process::exit(1);
             }
         }
@@ -467,7 +492,9 @@ impl Server {
 
     /// BGREWRITEAOF, or turning the AOF on. `false`: something is being saved already.
     pub fn rewrite_aof(self: &Arc<Self>, core: &mut Core) -> Result<bool, AofError> {
-        let Some(saving) = self.begin_saving(SavingKind::Aof, core.keyspace.len() as u64) else { return Ok(false) };
+        let Some(saving) = self.begin_saving(SavingKind::Aof, core.keyspace.len() as u64) else {
+            return Ok(false);
+        };
         let first_incr = match self.begin_rewrite(core) {
             Ok(first_incr) => first_incr,
             Err(error) => {
@@ -487,7 +514,10 @@ impl Server {
             drop(moment);
             let result = result.and_then(|()| server.end_rewrite(first_incr));
             *server.persistence.saving.lock() = None;
-            server.persistence.last_rewrite_took_seconds.store(saving.started.elapsed().as_secs() as i64, Relaxed);
+            server
+                .persistence
+                .last_rewrite_took_seconds
+                .store(saving.started.elapsed().as_secs() as i64, Relaxed);
             server.persistence.last_rewrite_ok.store(result.is_ok(), Relaxed);
             match result {
                 Ok(()) => {
@@ -509,16 +539,25 @@ impl Server {
         let mut aof = self.persistence.aof.lock();
         let writer = match &mut *aof {
             Some(writer) => writer,
-            None => return Err(AofError::Io { action: "No AOF", path: String::new(), source: io::ErrorKind::NotFound.into() }),
+            None => {
+                return Err(AofError::Io {
+                    action: "No AOF",
+                    path: String::new(),
+                    source: io::ErrorKind::NotFound.into(),
+                });
+            }
         };
         if !bytes.is_empty() {
             writer.pending.extend_from_slice(&bytes);
             self.write_pending(writer);
         }
-        // The old file is complete: nothing of it may be lost later than what comes after it.
-        if let Err(error) = writer.file.sync_data() {
-            tracing::warn!("Fail to fsync the AOF file: {error}");
+        // The old file must be complete and on the disk before anything comes after it.
+        let incomplete =
+            |source| AofError::Io { action: "Can't finish the present", path: "AOF file".into(), source };
+        if !writer.pending.is_empty() {
+            return Err(incomplete(io::ErrorKind::WriteZero.into()));
         }
+        writer.file.sync_data().map_err(incomplete)?;
         core.stream.forget_selected();
         let (file, sequence) = writer.files.begin_incr()?;
         writer.file = file;
@@ -569,6 +608,23 @@ impl Server {
         *self.persistence.aof.lock() = None;
     }
 
+    /// Brings to the disk what must be there when the process ends.
+    pub fn prepare_to_end(&self, core: &mut Core, save: bool) -> io::Result<()> {
+        self.cancel_saving(SavingKind::Rdb);
+        self.cancel_saving(SavingKind::Aof);
+        if let Err(error) = self.sync_aof_now(core) {
+            tracing::warn!("Fail to fsync the AOF file: {error}.");
+        }
+        if save {
+            tracing::info!("Saving the final RDB snapshot before exiting.");
+            if let Err(error) = self.save_now(core) {
+                tracing::warn!("Error trying to save the DB, can't exit.");
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     // ---- What happens by itself ----
 
     /// Once in a while: save points, scheduled and automatic rewrites.
@@ -599,7 +655,8 @@ impl Server {
                 return;
             }
         }
-        let (size, base) = (persistence.aof_size.load(Relaxed), persistence.aof_base_size.load(Relaxed).max(1));
+        let (size, base) =
+            (persistence.aof_size.load(Relaxed), persistence.aof_base_size.load(Relaxed).max(1));
         let growth = (size as u128 * 100 / u128::from(base)).saturating_sub(100);
         if persistence.has_aof()
             && config.auto_aof_rewrite_percentage > 0
@@ -626,7 +683,9 @@ pub fn brake(delay_us: i32, keys: u64) {
     match delay_us {
         0 => {}
         1.. => std::thread::sleep(Duration::from_micros(delay_us as u64)),
-        _ if keys % u64::from(delay_us.unsigned_abs()) == 0 => std::thread::sleep(Duration::from_micros(1)),
+        _ if keys.is_multiple_of(u64::from(delay_us.unsigned_abs())) => {
+            std::thread::sleep(Duration::from_micros(1))
+        }
         _ => {}
     }
 }

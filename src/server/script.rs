@@ -173,7 +173,7 @@ async fn run_request(
     }
     let outer = Outer::enter(session);
     let mut running = Running { executor, session, request, alone, targets: EffectTargets::ALL, shown: None };
-    let reply = running.to_the_end(run, args).await;
+    let reply = running.run_to_the_end(run, args).await;
     running.leave();
     let Running { executor, session, .. } = running;
     outer.restore(session);
@@ -219,7 +219,7 @@ struct Running<'r, 's> {
 }
 
 impl Running<'_, '_> {
-    async fn to_the_end(&mut self, mut run: ScriptRun, args: &Args<'_>) -> Reply<'static> {
+    async fn run_to_the_end(&mut self, mut run: ScriptRun, args: &Args<'_>) -> Reply<'static> {
         loop {
             let reactor = self.executor.reactor;
             let progress = {

@@ -301,10 +301,8 @@ impl<T> Form<T> {
         let raw = Arc::into_raw(arc).cast::<Prefix>().cast_mut();
         // SAFETY: a pointer into an allocation is not null, nor is it with its lowest bit set; that bit is
         // free because `T` is aligned to at least 2.
-        Form {
-            pointer: unsafe { NonNull::new_unchecked(raw.map_addr(|address| address | 1)) },
-            owned: PhantomData,
-        }
+        let pointer = unsafe { NonNull::new_unchecked(raw.map_addr(|address| address | 1)) };
+        Form { pointer, owned: PhantomData }
     }
 
     /// The pointer that `Arc::into_raw` gave, if the form is large.
@@ -353,8 +351,8 @@ impl<T> Form<T> {
 impl<T> Clone for Form<T> {
     fn clone(&self) -> Self {
         match self.large_pointer() {
-            // SAFETY: the form owns the count; `ManuallyDrop` keeps it, and the clone adds one.
             Some(pointer) => {
+                // SAFETY: the form owns the count; `ManuallyDrop` keeps it, and the clone adds one.
                 let arc = std::mem::ManuallyDrop::new(unsafe { Arc::from_raw(pointer) });
                 Self::from_arc(Arc::clone(&arc))
             }

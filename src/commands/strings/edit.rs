@@ -41,8 +41,8 @@ pub fn append(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {
 
 pub fn setrange(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {
     let (key, part) = (args[1], args[3]);
-    let offset = usize::try_from(integer(args[2])?)
-        .map_err(|_| ErrorReply::new("ERR offset is out of range"))?;
+    let offset =
+        usize::try_from(integer(args[2])?).map_err(|_| ErrorReply::new("ERR offset is out of range"))?;
     let length = transaction.string(key)?.map(StringValue::len);
     if part.is_empty() {
         return Ok(Reply::Integer(length.unwrap_or(0) as i64));
@@ -94,7 +94,7 @@ pub fn incrbyfloat(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {
         None => LongDouble::ZERO,
         Some(value) => LongDouble::parse(&value.text()).ok_or(ErrorReply::NOT_A_FLOAT)?,
     };
-    let new = old.add(LongDouble::parse(args[2]).ok_or(ErrorReply::NOT_A_FLOAT)?);
+    let new = old + LongDouble::parse(args[2]).ok_or(ErrorReply::NOT_A_FLOAT)?;
     if !new.is_finite() {
         return Err(ErrorReply::new("ERR increment would produce NaN or Infinity"));
     }

@@ -1,3 +1,5 @@
+//! What the request parser takes and refuses, whole and cut into pieces.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -155,7 +155,9 @@ mod tests {
         let mut commands = Vec::new();
         let error = loop {
             match reader.read() {
-                Ok(Some(command)) => commands.push(String::from_utf8_lossy(&command.args.join(&b' ')).into_owned()),
+                Ok(Some(command)) => {
+                    commands.push(String::from_utf8_lossy(&command.args.join(&b' ')).into_owned())
+                }
                 Ok(None) => break None,
                 Err(error) => break Some(error),
             }

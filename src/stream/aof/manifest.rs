@@ -159,7 +159,8 @@ impl Manifest {
     /// A new base holds all that the old one and the incr files before `first_incr` held.
     pub(super) fn replace_base(&mut self, name: String, sequence: u64, first_incr: u64) {
         self.history.extend(self.base.take());
-        let (old, kept) = std::mem::take(&mut self.incrs).into_iter().partition(|incr| incr.sequence < first_incr);
+        let (old, kept) =
+            std::mem::take(&mut self.incrs).into_iter().partition(|incr| incr.sequence < first_incr);
         self.history.extend::<Vec<_>>(old);
         self.incrs = kept;
         self.set_base(name, sequence);
@@ -172,7 +173,8 @@ impl Manifest {
 
 /// Quotes a name that has white space, quotes or control bytes.
 fn append_name(text: &mut Vec<u8>, name: &str) {
-    let plain = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\'' && byte != b'\\');
+    let plain =
+        name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\'' && byte != b'\\');
     if plain && !name.is_empty() {
         return text.extend_from_slice(name.as_bytes());
     }
@@ -196,7 +198,8 @@ mod tests {
 
     #[test]
     fn round_trip_and_refusals() {
-        let text = b"file a.1.base.rdb seq 1 type b\nfile \"a b.2.incr.aof\" seq 2 type i\nfile x seq 3 type i\n";
+        let text =
+            b"file a.1.base.rdb seq 1 type b\nfile \"a b.2.incr.aof\" seq 2 type i\nfile x seq 3 type i\n";
         let manifest = Manifest::parse(text).expect("valid");
         assert_eq!(manifest.format(), text);
         assert_eq!(manifest.incrs()[0].name, "a b.2.incr.aof");

@@ -50,13 +50,22 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AofErr
 impl AofFiles {
     /// Opens the AOF `name` in the folder `dir`, which is `appenddirname` below `data_dir`. An AOF of a single file in
     /// `data_dir`, as old servers wrote it, becomes the base.
-    pub fn open(files: Arc<dyn FileSystem>, data_dir: &Path, dir: &str, name: &str) -> Result<Self, AofError> {
+    pub fn open(
+        files: Arc<dyn FileSystem>,
+        data_dir: &Path,
+        dir: &str,
+        name: &str,
+    ) -> Result<Self, AofError> {
         let dir = data_dir.join(dir);
         let mut aof = AofFiles { files, dir, name: name.to_owned(), manifest: Manifest::default() };
         let path = aof.manifest_path();
         if aof.exists(&path)? {
-            let file = aof.files.open(&path, Open::Read).map_err(failed("Fatal error: can't open the AOF manifest file", &path))?;
-            let bytes = file::read_all(&*file, MANIFEST_LIMIT).map_err(failed("Fatal error: can't read", &path))?;
+            let file = aof
+                .files
+                .open(&path, Open::Read)
+                .map_err(failed("Fatal error: can't open the AOF manifest file", &path))?;
+            let bytes =
+                file::read_all(&*file, MANIFEST_LIMIT).map_err(failed("Fatal error: can't read", &path))?;
             aof.manifest = Manifest::parse(&bytes)?;
         } else {
             aof.upgrade(data_dir)?;
@@ -119,7 +128,8 @@ impl AofFiles {
         let sequence = self.manifest.next_incr_sequence();
         let name = format!("{}.{sequence}.incr.aof", self.name);
         let path = self.path(&name);
-        let file = self.files.open(&path, Open::Create).map_err(failed("Can't open the append-only file", &path))?;
+        let file =
+            self.files.open(&path, Open::Create).map_err(failed("Can't open the append-only file", &path))?;
         let before = self.manifest.clone();
         self.manifest.add_incr(name, sequence);
         if let Err(error) = self.save_manifest() {
@@ -133,13 +143,16 @@ impl AofFiles {
     pub fn open_last_incr(&self) -> Result<Option<(Box<dyn File>, u64)>, AofError> {
         let Some(last) = self.manifest.incrs().last() else { return Ok(None) };
         let path = self.path(&last.name);
-        let file = self.files.open(&path, Open::Append).map_err(failed("Can't open the append-only file", &path))?;
+        let file =
+            self.files.open(&path, Open::Append).map_err(failed("Can't open the append-only file", &path))?;
         Ok(Some((file, last.sequence)))
     }
 
     pub fn open_to_read(&self, name: &str) -> Result<Box<dyn File>, AofError> {
         let path = self.path(name);
-        self.files.open(&path, Open::Read).map_err(failed("Fatal error: can't open the append log file", &path))
+        self.files
+            .open(&path, Open::Read)
+            .map_err(failed("Fatal error: can't open the append log file", &path))
     }
 
     /// Where a rewrite writes the new base.
