@@ -7,7 +7,9 @@ mod expiry;
 mod keys;
 mod options;
 mod parse;
+mod scan;
 mod sets;
+mod sort;
 mod sorted_set_algebra;
 mod sorted_set_range;
 mod sorted_sets;
@@ -21,7 +23,9 @@ use crate::command::DataCommand;
 pub const FAMILIES: &[&[DataCommand]] = &[
     expiry::COMMANDS,
     keys::COMMANDS,
+    scan::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,
     sorted_sets::COMMANDS,

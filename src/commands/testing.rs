@@ -78,7 +78,8 @@ impl TestData {
         });
         assert_eq!(transaction.database, *database, "a command must leave the selected database");
         for event in state.finish().events {
-            let place = if event.database == *database { String::new() } else { format!("{}:", event.database) };
+            let place =
+                if event.database == *database { String::new() } else { format!("{}:", event.database) };
             events.push(format!("{place}{} {}", event.name, event.key.escape_ascii()));
         }
         match outcome {
@@ -152,7 +153,9 @@ fn show(reply: &Reply<'_>, out: &mut String) {
     let written = match reply {
         Reply::Ok => write!(out, "OK"),
         Reply::Status(line) => write!(out, "{line}"),
-        Reply::Error(error) => write!(out, "(error) {}", error.0.escape_ascii().to_string().replace("\\'", "'")),
+        Reply::Error(error) => {
+            write!(out, "(error) {}", error.0.escape_ascii().to_string().replace("\\'", "'"))
+        }
         Reply::Integer(number) => write!(out, "(integer) {number}"),
         Reply::Bulk(bytes) => write!(out, "\"{}\"", bytes.escape_ascii()),
         Reply::Owned(bytes) => write!(out, "\"{}\"", bytes.escape_ascii()),

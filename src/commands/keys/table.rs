@@ -1,8 +1,8 @@
 //! The table of the commands on keys.
 
 use super::{
-    copy, dbsize, delete, exists, flush, frequency, idle_time, keys, kind, move_key, object, randomkey, rename,
-    swapdb, touch,
+    copy, dbsize, delete, exists, flush, frequency, idle_time, keys, kind, move_key, object, randomkey,
+    rename, swapdb, touch,
 };
 use crate::command::{
     Args, Argument, ArgumentKind, Categories, DataCommand, Flags, Group, KeySpec, KeyUse, ReadFn, WriteFn,
