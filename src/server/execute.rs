@@ -14,6 +14,7 @@ use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use super::blocking::{BlockedCall, Waiting, serve_ready};
 use super::call::Call;
 use super::core::Core;
+use super::lazy_free;
 use super::reactor::Reactor;
 use super::session::{Origin, Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler, HostOutcome};
@@ -536,7 +537,8 @@ pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
         core.writes.effects.clear();
     }
     if !core.writes.garbage.is_empty() {
-        super::loading::drop_later(core.writes.garbage.take());
+        let garbage = core.writes.garbage.take();
+        lazy_free::drop_later(garbage.len(), garbage);
     }
     for event in aftermath.events {
         server.pubsub.publish_event(&event, core.keyspace.settings().events);

@@ -13,6 +13,7 @@ use super::admission::{Conditions, find_entry};
 use super::client::Client;
 use super::core::Core;
 use super::execute::Executor;
+use super::lazy_free;
 use super::persistence::brake;
 use super::reactor::Reactor;
 use super::session::{Origin, Session};
@@ -167,7 +168,7 @@ impl Server {
         for body in loaded.scripts {
             self.know_script(&body);
         }
-        drop_later(old);
+        lazy_free::drop_later(old.len(), old);
         core.writes.touch_all(&core.keyspace);
         Ok(())
     }
@@ -371,7 +372,8 @@ impl Server {
             core.stream.stop_aof();
             let settings = *core.keyspace.settings();
             let databases = core.keyspace.database_count();
-            drop_later(std::mem::replace(&mut core.keyspace, Keyspace::new(databases, settings)));
+            let old = std::mem::replace(&mut core.keyspace, Keyspace::new(databases, settings));
+            lazy_free::drop_later(old.len(), old);
         }
         let files = self.aof_files()?;
         self.conditions.set(Conditions::LOADING, true);
@@ -416,10 +418,4 @@ pub fn history_of(loaded: &Loaded) -> Option<([u8; 40], u64, usize)> {
 
 fn array(replid: &[u8]) -> [u8; 40] {
     replid.try_into().unwrap_or(crate::stream::NO_REPLID)
-}
-
-/// Drops a whole dataset on a thread: that takes long.
-pub fn drop_later<T: Send + 'static>(garbage: T) {
-    // Where no thread can be had it is dropped here.
-    let _ = std::thread::Builder::new().name("lazyfree".into()).spawn(move || drop(garbage));
 }

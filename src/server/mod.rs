@@ -17,6 +17,7 @@ pub mod core;
 mod cron;
 pub mod execute;
 mod health;
+mod lazy_free;
 pub mod loading;
 pub mod log;
 pub mod memory;
@@ -252,7 +253,7 @@ pub fn keyspace_settings(config: &Config) -> Settings {
             list_compress_depth: config.list_compress_depth,
             quicklist_packed_threshold: 0,
         },
-        events: EventClasses::parse(&config.notify_keyspace_events.to_letters()).unwrap_or_default(),
+        events: event_classes(config.notify_keyspace_events),
         access,
         lazy_free: LazyFree {
             expire: config.lazyfree_lazy_expire,
@@ -263,4 +264,11 @@ pub fn keyspace_settings(config: &Config) -> Settings {
         },
         max_string_length: config.proto_max_bulk_len as usize,
     }
+}
+
+fn event_classes(events: config::KeyspaceEvents) -> EventClasses {
+    let classes = EventClasses::parse(&events.to_letters()).unwrap_or_default();
+    // The letters as CONFIG GET answers them leave `n` out beside `A`.
+    let new = events.contains(config::KeyspaceEvents::NEW_KEY);
+    classes.and(if new { EventClasses::NEW } else { EventClasses::NONE })
 }
