@@ -114,7 +114,7 @@ const PEXPIREAT: Form = Form { name: "pexpireat", in_seconds: false, absolute: t
 
 /// What the present expiry must be.
 #[derive(Debug, Clone, Copy, Default)]
-struct Condition {
+pub struct Condition {
     missing: bool,
     present: bool,
     later: bool,
@@ -122,7 +122,7 @@ struct Condition {
 }
 
 impl Condition {
-    fn parse(words: &[&[u8]]) -> Result<Condition, ErrorReply> {
+    pub fn parse(words: &[&[u8]]) -> Result<Condition, ErrorReply> {
         let mut condition = Condition::default();
         for word in words {
             match () {
@@ -144,8 +144,8 @@ impl Condition {
         Ok(condition)
     }
 
-    /// Does it hold for a key that expires at `current` (`None`: never, which is later than any moment)?
-    fn holds(self, current: Option<u64>, new_ms: i64) -> bool {
+    /// Does it hold for a key, or a field, that expires at `current` (`None`: never, which is later than any moment)?
+    pub fn holds(self, current: Option<u64>, new_ms: i64) -> bool {
         let current = current.map(|at_ms| i64::try_from(at_ms).unwrap_or(i64::MAX));
         let refused = [
             self.missing && current.is_some(),

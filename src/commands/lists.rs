@@ -682,3 +682,6 @@ fn wait(keys: &[&[u8]], timeout_ms: u64) -> Outcome<'static> {
         on_timeout: Reply::NilArray,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! stream. To add a command, write its function and its constant in the file of its family.
 
 mod expiry;
+mod hash_expiry;
 mod hashes;
 mod keys;
 mod lists;
@@ -24,6 +25,7 @@ use crate::command::DataCommand;
 /// All families; a new file is added here.
 pub const FAMILIES: &[&[DataCommand]] = &[
     expiry::COMMANDS,
+    hash_expiry::COMMANDS,
     hashes::COMMANDS,
     keys::COMMANDS,
     lists::COMMANDS,

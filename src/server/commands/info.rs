@@ -7,11 +7,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
 use crate::server::Server;
+use crate::server::admission::Conditions;
 use crate::server::call::Call;
 use crate::server::client::Traits;
 use crate::server::command_line::VALKEY_VERSION;
 use crate::server::core::Core;
 use crate::server::lazy_free;
+use crate::server::persistence::{Saving, SavingKind};
 use crate::server::pubsub::Subject;
 use crate::server::table::{HostCommand, HostHandler, HostOutcome};
 
@@ -203,7 +205,62 @@ fn percent(part: u64, whole: u64) -> f64 {
     part as f64 * 100.0 / whole.max(1) as f64
 }
 
-fn persistence(_lines: &mut Lines, _server: &Arc<Server>, _core: &Core) {}
+fn persistence(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
+    let persistence = &server.persistence;
+    let saving = persistence.saving();
+    let of = |kind| saving.as_ref().filter(|saving| saving.kind == kind);
+    let word = |ok: bool| if ok { "ok" } else { "err" };
+    let seconds =
+        |saving: Option<&Saving>| saving.map_or(-1, |saving| saving.started.elapsed().as_secs() as i64);
+    let loading = server.conditions.has(Conditions::LOADING);
+    lines.put("loading", u8::from(loading));
+    lines.put("async_loading", 0);
+    lines.put("current_cow_peak", 0);
+    lines.put("current_cow_size", 0);
+    lines.put("current_cow_size_age", 0);
+    let (written, total) =
+        saving.as_ref().map_or((0, 0), |saving| (saving.keys_written.load(Relaxed), saving.keys_total));
+    lines.put("current_fork_perc", format_args!("{:.2}", percent(written, total.max(1))));
+    lines.put("current_save_keys_processed", written);
+    lines.put("current_save_keys_total", total);
+    let changes = core.writes.changes.saturating_sub(persistence.changes_at_save.load(Relaxed));
+    lines.put("rdb_changes_since_last_save", changes);
+    lines.put("rdb_bgsave_in_progress", u8::from(of(SavingKind::Rdb).is_some()));
+    lines.put("rdb_last_save_time", persistence.last_save_seconds.load(Relaxed));
+    lines.put("rdb_last_bgsave_status", word(persistence.last_save_ok.load(Relaxed)));
+    lines.put("rdb_last_bgsave_time_sec", persistence.last_save_took_seconds.load(Relaxed));
+    lines.put("rdb_current_bgsave_time_sec", seconds(of(SavingKind::Rdb)));
+    lines.put("rdb_saves", persistence.saves.load(Relaxed));
+    lines.put("rdb_last_cow_size", 0);
+    lines.put("rdb_last_load_keys_expired", persistence.loading.keys_expired.load(Relaxed));
+    lines.put("rdb_last_load_keys_loaded", persistence.loading.keys_loaded.load(Relaxed));
+    let has_aof = persistence.has_aof();
+    lines.put("aof_enabled", u8::from(has_aof));
+    lines.put("aof_rewrite_in_progress", u8::from(of(SavingKind::Aof).is_some()));
+    lines.put("aof_rewrite_scheduled", u8::from(persistence.rewrite_is_scheduled.load(Relaxed)));
+    lines.put("aof_last_rewrite_time_sec", persistence.last_rewrite_took_seconds.load(Relaxed));
+    lines.put("aof_current_rewrite_time_sec", seconds(of(SavingKind::Aof)));
+    lines.put("aof_last_bgrewrite_status", word(persistence.last_rewrite_ok.load(Relaxed)));
+    lines.put("aof_rewrites", persistence.rewrites.load(Relaxed));
+    lines.put("aof_last_write_status", word(persistence.aof_write_ok.load(Relaxed)));
+    lines.put("aof_last_cow_size", 0);
+    if has_aof {
+        lines.put("aof_current_size", persistence.aof_size.load(Relaxed));
+        lines.put("aof_base_size", persistence.aof_base_size.load(Relaxed));
+        lines.put("aof_pending_rewrite", 0);
+        lines.put("aof_buffer_length", 0);
+        lines.put("aof_pending_bio_fsync", 0);
+        lines.put("aof_delayed_fsync", 0);
+    }
+    if loading {
+        let progress = &persistence.loading;
+        let (done, all) = (progress.loaded_bytes.load(Relaxed), progress.total_bytes.load(Relaxed));
+        lines.put("loading_start_time", progress.since_seconds.load(Relaxed));
+        lines.put("loading_total_bytes", all);
+        lines.put("loading_loaded_bytes", done);
+        lines.put("loading_loaded_perc", format_args!("{:.2}", percent(done, all)));
+    }
+}
 
 fn stats(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     let stats = &server.stats;
