@@ -63,11 +63,12 @@ impl WriteState {
     }
 
     /// Ends a unit: raises watch flags and hands out what is to be published. Effects stay for the stream to take.
-    pub fn finish(&mut self) -> Aftermath {
+    pub fn finish(&mut self, keyspace: &Keyspace) -> Aftermath {
         self.journal = None;
         self.effects.set_muted(false);
         for (database, key) in &self.touched {
-            self.watchers.changed(*database, key);
+            let exists = keyspace.database(*database).get(key).is_some();
+            self.watchers.changed(*database, key, exists);
             self.waited.changed(*database, key);
         }
         let touched = std::mem::take(&mut self.touched);
