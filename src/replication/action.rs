@@ -46,11 +46,11 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    pub(super) fn act(&mut self, action: Action) {
+    pub(crate) fn act(&mut self, action: Action) {
         self.actions.push(action);
     }
 
-    pub(super) fn notice(&mut self, text: impl Into<String>) {
+    pub(crate) fn notice(&mut self, text: impl Into<String>) {
         self.act(Action::Log(Level::Notice, text.into()));
     }
 

@@ -153,7 +153,7 @@ fn unrecognized(what: &str, value: &[u8]) -> ErrorReply {
 }
 
 /// A decimal integer in its one canonical form: no leading zeros, no plus sign, no spaces.
-pub(super) fn integer(text: &[u8]) -> Option<i64> {
+pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (itoa::Buffer::new().format(number).as_bytes() == text).then_some(number)
 }

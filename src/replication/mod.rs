@@ -24,7 +24,9 @@ mod roles;
 mod snapshot_reader;
 pub mod wait;
 
+pub(crate) use action::GETACK_RECORD;
 pub use action::{Action, ConnectionId, Level, Role, StreamView, TransferId, Turn};
+pub(crate) use handshake::integer;
 pub use handshake::{Announced, ReplconfReply, SnapshotFilter};
 pub use history::{History, PreviousHistory, ReplicationId};
 pub use primary::{AttachedReplica, Framing, OutputLimit, Primary, PrimarySettings, ReplicaState, SyncStatistics};

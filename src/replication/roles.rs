@@ -135,6 +135,11 @@ impl Replication {
         self.outcome.take()
     }
 
+    /// Whether the target of the failover may have heard of it.
+    pub(crate) fn failover_was_sent(&self) -> bool {
+        self.link.as_ref().is_some_and(Link::failover_was_sent)
+    }
+
     /// REPLICAOF of a client.
     pub fn replicaof(
         &mut self,
