@@ -11,7 +11,8 @@ use crate::replication::{
     Action, Address, AttachedReplica, FailoverPhase, GETACK_RECORD, PsyncOutcome, Replication, ReplicaState, Turn,
 };
 
-/// How long a lagging target has before it is asked again.
+/// How long a lagging target has before it is asked again; each time twice as long, so that the answer of a target
+/// that is further away than that is not overtaken by the next question for ever.
 const ASK_AGAIN_MS: u64 = 1000;
 
 /// Whether a script that has written, or may yet, is between two of its slices.
@@ -44,6 +45,7 @@ struct Asked {
     data_end: u64,
     end: u64,
     at_ms: u64,
+    again_after_ms: u64,
 }
 
 /// The coordinated failover of one server.
@@ -232,18 +234,20 @@ impl Waiting {
     fn ask(&mut self, turn: &mut Turn<'_>) -> Asked {
         match self.asked {
             Some(asked) if asked.end == turn.stream.end => {
-                if turn.now_ms.saturating_sub(asked.at_ms) < ASK_AGAIN_MS {
+                if turn.now_ms.saturating_sub(asked.at_ms) < asked.again_after_ms {
                     return asked;
                 }
                 turn.append(GETACK_RECORD);
-                let again = Asked { end: turn.stream.end, at_ms: turn.now_ms, ..asked };
+                let again_after_ms = asked.again_after_ms.saturating_mul(2);
+                let again = Asked { end: turn.stream.end, at_ms: turn.now_ms, again_after_ms, ..asked };
                 self.asked = Some(again);
                 again
             }
             _ => {
                 let data_end = turn.stream.end;
                 turn.append(GETACK_RECORD);
-                let asked = Asked { data_end, end: turn.stream.end, at_ms: turn.now_ms };
+                let (end, at_ms) = (turn.stream.end, turn.now_ms);
+                let asked = Asked { data_end, end, at_ms, again_after_ms: ASK_AGAIN_MS };
                 self.asked = Some(asked);
                 asked
             }

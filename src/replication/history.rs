@@ -62,48 +62,64 @@ pub struct PreviousHistory {
     pub until: u64,
 }
 
+/// Ids that are remembered. INFO and other servers know of one; more let replicas continue across several failovers
+/// and restarts in a row, and let a failover whose answer was lost be recognised.
+const ANCESTORS_LIMIT: usize = 8;
+
 /// The names under which this server's stream is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     id: ReplicationId,
-    previous: Option<PreviousHistory>,
+    /// The latest first.
+    ancestors: Vec<PreviousHistory>,
     continuable: bool,
 }
 
 impl History {
     /// An empty dataset: nothing that another server could continue for it.
     pub fn new(id: ReplicationId) -> Self {
-        History { id, previous: None, continuable: false }
+        History { id, ancestors: Vec::new(), continuable: false }
     }
 
     /// A replica that comes back with its dataset at the position that `id` describes.
-    pub fn of_restarted_replica(id: ReplicationId, previous: Option<PreviousHistory>) -> Self {
-        History { id, previous, continuable: true }
+    pub fn of_restarted_replica(id: ReplicationId, ancestors: Vec<PreviousHistory>) -> Self {
+        History { id, ancestors, continuable: true }
     }
 
     /// A primary that comes back with its dataset at `position` of the history `stored`. It takes a new id, since
     /// a torn tail may have been handed to replicas already: what it writes next may differ from those bytes.
-    pub fn of_restarted_primary(stored: ReplicationId, position: u64, fresh: ReplicationId) -> Self {
-        let previous = Some(PreviousHistory { id: stored, until: position });
-        History { id: fresh, previous, continuable: true }
+    pub fn of_restarted_primary(
+        stored: ReplicationId,
+        ancestors: Vec<PreviousHistory>,
+        position: u64,
+        fresh: ReplicationId,
+    ) -> Self {
+        let mut history = History { id: stored, ancestors, continuable: true };
+        history.shift(position, fresh);
+        history
     }
 
     pub fn id(&self) -> ReplicationId {
         self.id
     }
 
-    pub fn previous(&self) -> Option<PreviousHistory> {
-        self.previous
+    /// The histories that this one continues, the latest first; for the state file.
+    pub fn ancestors(&self) -> &[PreviousHistory] {
+        &self.ancestors
+    }
+
+    fn previous(&self) -> Option<&PreviousHistory> {
+        self.ancestors.first()
     }
 
     /// `master_replid2` of INFO.
     pub fn previous_id_text(&self) -> &str {
-        self.previous.as_ref().map_or(ReplicationId::NONE_TEXT, |previous| previous.id.as_str())
+        self.previous().map_or(ReplicationId::NONE_TEXT, |previous| previous.id.as_str())
     }
 
     /// `second_repl_offset` of INFO: the first byte, counted from 1, that is not shared; -1 without a previous id.
     pub fn second_offset(&self) -> i128 {
-        self.previous.map_or(-1, |previous| i128::from(previous.until) + 1)
+        self.previous().map_or(-1, |previous| i128::from(previous.until) + 1)
     }
 
     /// Whether it makes sense to ask a primary to continue this history.
@@ -123,14 +139,19 @@ impl History {
 
     /// A new history begins at `position`, shared with the old one until there: promotion.
     pub(super) fn shift(&mut self, position: u64, fresh: ReplicationId) {
-        self.previous = Some(PreviousHistory { id: self.id, until: position });
+        // What was shared beyond this point (a torn tail) is not shared by what follows.
+        for ancestor in &mut self.ancestors {
+            ancestor.until = ancestor.until.min(position);
+        }
+        self.ancestors.insert(0, PreviousHistory { id: self.id, until: position });
+        self.ancestors.truncate(ANCESTORS_LIMIT);
         self.id = fresh;
         self.continuable = true;
     }
 
     /// A history without a past: nobody may continue from the old ids.
     pub(super) fn renew(&mut self, fresh: ReplicationId) {
-        self.previous = None;
+        self.ancestors.clear();
         self.id = fresh;
     }
 
@@ -141,18 +162,23 @@ impl History {
 
     /// The dataset was replaced by the primary's.
     pub(super) fn replace(&mut self, id: ReplicationId) {
-        *self = History { id, previous: None, continuable: true };
+        *self = History { id, ancestors: Vec::new(), continuable: true };
     }
 
     /// Whether a peer that has `position` bytes of the history `id` has only bytes that this history has too.
     pub fn shares(&self, id: &[u8], position: u64) -> bool {
-        self.id.matches(id)
-            || self.previous.is_some_and(|previous| previous.id.matches(id) && position <= previous.until)
+        let shared = |ancestor: &PreviousHistory| ancestor.id.matches(id) && position <= ancestor.until;
+        self.id.matches(id) || self.ancestors.iter().any(shared)
     }
 
-    /// Whether `id` is one of the two names, at any position.
+    /// Whether this history once continued `id`, under another name since.
+    pub fn descends_from(&self, id: &[u8]) -> bool {
+        self.ancestors.iter().any(|ancestor| ancestor.id.matches(id))
+    }
+
+    /// Whether `id` is one of the names, at any position.
     pub fn knows(&self, id: &[u8]) -> bool {
-        self.id.matches(id) || self.previous.is_some_and(|previous| previous.id.matches(id))
+        self.id.matches(id) || self.descends_from(id)
     }
 }
 
@@ -188,24 +214,29 @@ mod tests {
     }
 
     #[test]
-    fn second_promotion_forgets_the_oldest_name() {
+    fn promotions_in_a_row_remember_the_latest_names() {
         let mut history = History::new(id(1));
-        history.shift(50, id(2));
-        history.shift(60, id(3));
-        assert!(!history.knows(id(1).as_str().as_bytes()));
-        history.replace(id(4));
-        assert_eq!(history.previous(), None);
+        for n in 2..12 {
+            history.shift(u64::from(n) * 10, id(n));
+        }
+        assert_eq!(history.ancestors().len(), ANCESTORS_LIMIT);
+        assert!(!history.knows(id(2).as_str().as_bytes()));
+        assert!(history.shares(id(4).as_str().as_bytes(), 50) && !history.shares(id(4).as_str().as_bytes(), 51));
+        assert_eq!(history.second_offset(), 111);
+        history.replace(id(14));
+        assert_eq!(history.ancestors(), []);
         history.adopt(id(5), 70);
-        assert_eq!(history.previous(), Some(PreviousHistory { id: id(4), until: 70 }));
+        assert_eq!(history.ancestors(), [PreviousHistory { id: id(14), until: 70 }]);
         history.renew(id(6));
         assert!(!history.knows(id(5).as_str().as_bytes()));
     }
 
     #[test]
     fn restarted_primary_never_writes_under_its_old_name() {
-        let history = History::of_restarted_primary(id(1), 40, id(2));
+        let history = History::of_restarted_primary(id(1), vec![PreviousHistory { id: id(9), until: 45 }], 40, id(2));
         assert_eq!(history.id(), id(2));
         assert!(history.shares(id(1).as_str().as_bytes(), 40));
         assert!(!history.shares(id(1).as_str().as_bytes(), 41));
+        assert!(!history.shares(id(9).as_str().as_bytes(), 41), "the torn tail is shared by no name");
     }
 }

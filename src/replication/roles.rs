@@ -255,6 +255,10 @@ impl Replication {
     /// A primary hands its place to this replica.
     fn take_over(&mut self, id: &[u8], client_info: &str, turn: &mut Turn<'_>) -> Result<(), ErrorReply> {
         turn.notice(format!("Failover request received for replid {}.", String::from_utf8_lossy(id)));
+        if !self.is_replica() && self.history.descends_from(id) {
+            // Asked twice: the answer to the first request was lost. It is a plain PSYNC by now.
+            return Ok(());
+        }
         if !self.is_replica() {
             return Err(ErrorReply::new("ERR PSYNC FAILOVER can't be sent to a master."));
         }
