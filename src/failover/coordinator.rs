@@ -61,6 +61,17 @@ impl Default for Coordinator {
 }
 
 impl Coordinator {
+    /// The coordinator of a server that was restarted; goes on with the failover it was in.
+    pub fn resume(replication: &Replication, gate: &mut PauseGate, now_ms: u64) -> Self {
+        match (replication.failover_phase(), replication.link()) {
+            (FailoverPhase::InProgress, Some(link)) => {
+                gate.pause(Purpose::Failover, Scope::Write, None, now_ms);
+                Coordinator { state: State::InProgress { target: link.address().clone(), deadline_ms: None } }
+            }
+            _ => Coordinator::default(),
+        }
+    }
+
     pub fn is_active(&self) -> bool {
         !matches!(self.state, State::Idle)
     }
@@ -147,15 +158,17 @@ impl Coordinator {
                 Next::Abort => self.abort("Replica never caught up before timeout", replication, gate, turn),
                 Next::HandOver(target) => {
                     let deadline_ms = waiting.deadline_ms.filter(|_| !waiting.force);
-                    replication.set_failover_phase(FailoverPhase::InProgress);
-                    replication.follow(target.clone(), true, turn);
+                    replication.hand_over(target.clone(), turn);
                     self.state = State::InProgress { target, deadline_ms };
                 }
             },
             State::InProgress { deadline_ms, .. } => {
                 let late = deadline_ms.is_some_and(|deadline_ms| deadline_ms <= turn.now_ms);
                 match replication.take_outcome() {
-                    Some(PsyncOutcome::Accepted) => self.clear(replication, gate, turn),
+                    Some(PsyncOutcome::Accepted) => {
+                        replication.handed_over(turn);
+                        self.clear(replication, gate, turn);
+                    }
                     Some(PsyncOutcome::Rejected) => {
                         self.abort("Failover target rejected psync request", replication, gate, turn);
                     }

@@ -17,10 +17,14 @@ pub enum Level {
     Warning,
 }
 
+/// What a server is, and is again after a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
     Primary,
     Replica(Address),
+    /// A primary that asked this replica to take its place and does not know yet whether it did. Forgetting that
+    /// over a restart would leave two replicas of each other, or two primaries.
+    HandingOver(Address),
 }
 
 /// Where this server's stream stands.

@@ -83,7 +83,7 @@ pub enum PsyncOutcome {
 
 /// How the next PSYNC is to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     Follow,
     /// With FAILOVER. `sent`: an earlier request may have arrived although its answer did not.
     Failover { sent: bool },
@@ -157,11 +157,11 @@ pub struct Link {
 }
 
 impl Link {
-    pub(super) fn new(address: Address, failover: bool, first_attempt: Attempt, now_ms: u64) -> Self {
+    pub(super) fn new(address: Address, purpose: Purpose, first_attempt: Attempt, now_ms: u64) -> Self {
         Link {
             address,
             phase: Phase::Waiting { retry_at_ms: now_ms },
-            purpose: if failover { Purpose::Failover { sent: false } } else { Purpose::Follow },
+            purpose,
             attempt: first_attempt,
             line: BytesMut::new(),
             target: None,

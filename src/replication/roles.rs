@@ -7,7 +7,7 @@ use super::action::{Action, ConnectionId, Role, StreamView, TransferId, Turn};
 use super::handshake::{ReplconfReply, integer};
 use super::history::History;
 use super::primary::{self, Primary, PrimarySettings};
-use super::replica::{Attempt, Event, Link, LinkSettings, PsyncOutcome};
+use super::replica::{Attempt, Event, Link, LinkSettings, PsyncOutcome, Purpose};
 use super::wait::{WaitReply, WaitRequest};
 use super::Address;
 use crate::protocol::ErrorReply;
@@ -84,14 +84,23 @@ pub struct Replication {
 }
 
 impl Replication {
-    /// A server with this history; `primary` if it is a replica of one.
-    pub fn new(settings: Settings, history: History, primary: Option<Address>, now_ms: u64) -> Self {
+    /// A server with this history and role. After `Role::HandingOver` also make its coordinator with
+    /// `Coordinator::resume`.
+    pub fn new(settings: Settings, history: History, role: Role, now_ms: u64) -> Self {
+        let (link, failover) = match role {
+            Role::Primary => (None, FailoverPhase::None),
+            Role::Replica(address) => (Some(Link::new(address, Purpose::Follow, 0, now_ms)), FailoverPhase::None),
+            Role::HandingOver(address) => {
+                let purpose = Purpose::Failover { sent: true };
+                (Some(Link::new(address, purpose, 0, now_ms)), FailoverPhase::InProgress)
+            }
+        };
         Replication {
             history,
             primary: Primary::new(settings.primary.clone(), now_ms),
-            link: primary.map(|address| Link::new(address, false, 0, now_ms)),
+            link,
             settings,
-            failover: FailoverPhase::None,
+            failover,
             outcome: None,
         }
     }
@@ -170,15 +179,28 @@ impl Replication {
                     );
                     return Ok("OK Already connected to specified master");
                 }
-                self.follow(address.clone(), false, turn);
+                self.follow(address.clone(), Purpose::Follow, turn);
                 turn.notice(format!("REPLICAOF {address} enabled (user request from '{client_info}')"));
             }
         }
         Ok("OK")
     }
 
+    /// Gives the role of primary up and asks a replica to take it.
+    pub(crate) fn hand_over(&mut self, target: Address, turn: &mut Turn<'_>) {
+        self.failover = FailoverPhase::InProgress;
+        self.follow(target, Purpose::Failover { sent: false }, turn);
+    }
+
+    /// The target took the role.
+    pub(crate) fn handed_over(&mut self, turn: &mut Turn<'_>) {
+        if let Some(address) = self.link_address() {
+            turn.act(Action::RoleChanged(Role::Replica(address)));
+        }
+    }
+
     /// Becomes a replica of `address`. A primary keeps its history, to ask the new one to continue it.
-    pub(crate) fn follow(&mut self, address: Address, failover: bool, turn: &mut Turn<'_>) {
+    fn follow(&mut self, address: Address, purpose: Purpose, turn: &mut Turn<'_>) {
         match &mut self.link {
             Some(link) => link.hang_up_for_good(turn),
             None => {
@@ -196,9 +218,12 @@ impl Replication {
             turn.stream.kept_from = Some(turn.stream.end);
             turn.act(Action::CreateBacklog);
         }
-        turn.act(Action::RoleChanged(Role::Replica(address.clone())));
+        turn.act(Action::RoleChanged(match purpose {
+            Purpose::Follow => Role::Replica(address.clone()),
+            Purpose::Failover { .. } | Purpose::ConfirmFailover => Role::HandingOver(address.clone()),
+        }));
         let attempts = self.link.as_ref().map_or(0, Link::attempt);
-        let mut link = Link::new(address, failover, attempts, turn.now_ms);
+        let mut link = Link::new(address, purpose, attempts, turn.now_ms);
         link.connect(turn);
         self.link = Some(link);
     }
@@ -394,7 +419,7 @@ impl Replication {
                     link.after_load(turn);
                 }
             }
-            Event::Follow(address) => self.follow(address, false, turn),
+            Event::Follow(address) => self.follow(address, Purpose::Follow, turn),
         }
     }
 

@@ -112,12 +112,12 @@ impl Node {
         let mut ids = 0;
         let history = History::new(fresh_id(id, &mut ids));
         let address = primary.map(|primary| Address::new(host(primary), 6379));
-        let role = address.clone().map_or(Role::Primary, Role::Replica);
+        let role = address.map_or(Role::Primary, Role::Replica);
         Node {
             id,
             life: 0,
             alive: true,
-            replication: Replication::new(settings(id, &character), history, address, now_ms),
+            replication: Replication::new(settings(id, &character), history, role.clone(), now_ms),
             character,
             gate: PauseGate::default(),
             coordinator: Coordinator::default(),
@@ -487,21 +487,22 @@ impl Node {
         self.life += 1;
         let stored = self.replication.history().clone();
         let ancestors = stored.ancestors().to_vec();
-        let (history, primary) = match &self.role {
+        let history = match &self.role {
             Role::Primary => {
                 let fresh = fresh_id(self.id, &mut self.ids);
-                (History::of_restarted_primary(stored.id(), ancestors, self.end(), fresh), None)
+                History::of_restarted_primary(stored.id(), ancestors, self.end(), fresh)
+            }
+            Role::Replica(_) | Role::HandingOver(_) if stored.is_continuable() => {
+                History::of_restarted_replica(stored.id(), ancestors)
             }
             // A dataset that was flushed for a load that did not end belongs to no position.
-            Role::Replica(address) if stored.is_continuable() => {
-                (History::of_restarted_replica(stored.id(), ancestors), Some(address.clone()))
-            }
-            Role::Replica(address) => (History::new(fresh_id(self.id, &mut self.ids)), Some(address.clone())),
+            Role::Replica(_) | Role::HandingOver(_) => History::new(fresh_id(self.id, &mut self.ids)),
         };
         self.kept_from = self.kept_from.map(|_| self.base);
-        self.replication = Replication::new(settings(self.id, &self.character), history, primary, network.now_ms);
+        let role = self.role.clone();
+        self.replication = Replication::new(settings(self.id, &self.character), history, role, network.now_ms);
         self.gate = PauseGate::default();
-        self.coordinator = Coordinator::default();
+        self.coordinator = Coordinator::resume(&self.replication, &mut self.gate, network.now_ms);
         let (node, life) = (self.id, self.life);
         network.at(1, Happening::Tick { node, life });
     }

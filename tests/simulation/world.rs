@@ -258,7 +258,8 @@ impl World {
             6 | 7 => self.kill_or_restart(node),
             8 => self.script(node),
             9 => self.pause(node),
-            10 if rough && self.nodes[node].alive => {
+            // REPLICAOF is no command for a busy server: it waits for the script.
+            10 if rough && self.nodes[node].alive && self.nodes[node].script.is_none() => {
                 let other = self.network.random.usize(..self.nodes.len());
                 let request = if other == node {
                     ReplicaOf::NoOne
@@ -344,6 +345,7 @@ impl World {
             if !self.nodes[node].alive {
                 self.kill_or_restart(node);
             }
+            self.nodes[node].end_script(&mut self.network);
         }
         if self.mode == Mode::Careful {
             return;
