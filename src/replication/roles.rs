@@ -81,6 +81,9 @@ pub struct Replication {
     settings: Settings,
     failover: FailoverPhase,
     outcome: Option<PsyncOutcome>,
+    /// The last attempt of the links before this one: an attempt's number is never used again, so that what is left
+    /// of an old connection cannot speak for a new one.
+    last_attempt: Attempt,
 }
 
 impl Replication {
@@ -102,6 +105,7 @@ impl Replication {
             settings,
             failover,
             outcome: None,
+            last_attempt: 0,
         }
     }
 
@@ -222,7 +226,7 @@ impl Replication {
             Purpose::Follow => Role::Replica(address.clone()),
             Purpose::Failover { .. } | Purpose::ConfirmFailover => Role::HandingOver(address.clone()),
         }));
-        let attempts = self.link.as_ref().map_or(0, Link::attempt);
+        let attempts = self.link.as_ref().map_or(self.last_attempt, Link::attempt);
         let mut link = Link::new(address, purpose, attempts, turn.now_ms);
         link.connect(turn);
         self.link = Some(link);
@@ -231,6 +235,7 @@ impl Replication {
     /// Becomes a primary: a new history, which shares the old one's bytes up to here.
     pub(crate) fn promote(&mut self, turn: &mut Turn<'_>) {
         let Some(mut link) = self.link.take() else { return };
+        self.last_attempt = link.attempt();
         link.hang_up_for_good(turn);
         self.history.shift(turn.stream.end, (turn.fresh_id)());
         turn.notice(format!(

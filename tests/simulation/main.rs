@@ -36,6 +36,15 @@ fn rough_treatment_still_converges() {
     seeds(200).for_each(|seed| run(Mode::Rough, seed));
 }
 
+/// Seeds that once failed, with what they found.
+#[test]
+fn found_before() {
+    // A primary killed while it handed over came back as a replica of its own replica.
+    run(Mode::Careful, 0);
+    // A connection of an earlier life as a replica spoke for the link to the failover's target.
+    run(Mode::Careful, 254);
+}
+
 #[test]
 fn one_seed() {
     if let Some(seed) = std::env::var("SEED").ok().and_then(|text| text.parse().ok()) {

@@ -358,6 +358,9 @@ impl World {
                 assert_eq!(result, Ok(()));
             }
         }
+        // An aborted failover's request may still be on its way to its target: wait for it, then decide.
+        let settled_ms = self.network.now_ms + 3_000;
+        self.advance(settled_ms);
         assert!(self.replicaof(0, &ReplicaOf::NoOne));
         for node in 1..self.nodes.len() {
             assert!(self.replicaof(node, &ReplicaOf::Primary(Address::new(host(0), 6379))));
