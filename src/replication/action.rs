@@ -116,7 +116,8 @@ pub enum Action {
     /// No more bytes come; report `loaded`.
     FinishLoad { attempt: Attempt },
     AbortLoad { attempt: Attempt },
-    /// Empty the dataset before the load (`LoadStrategy::FlushFirst`).
+    /// Empty the dataset and forget the stream's bytes up to its end, since a load replaces both
+    /// (`LoadStrategy::FlushFirst`). The loader may have begun.
     FlushDataset,
     /// Swap in the loaded dataset. The stream restarts, empty, at `position` and keeps its bytes from there.
     ReplaceDataset { position: u64 },

@@ -521,7 +521,7 @@ impl Primary {
         };
         let name = replica.name();
         replica.last_ack_ms = turn.now_ms;
-        replica.acknowledged = replica.acknowledged.max(position);
+        // Nothing is acknowledged by that: it may still be loading, or fail to.
         if replica.announced.rdb_only {
             replica.state = ReplicaState::Transmitted;
             turn.notice(format!(

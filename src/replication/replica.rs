@@ -485,7 +485,7 @@ impl Link {
                 self.purpose = Purpose::ConfirmFailover;
                 return self.send_psync(history, turn);
             }
-            Purpose::Failover { sent: true } if line.starts_with(b"-LOADING") => {
+            Purpose::Failover { sent: true } if is_passing(line) => {
                 self.purpose = Purpose::Failover { sent: true };
             }
             purpose => {
@@ -503,7 +503,7 @@ impl Link {
             self.full_resync(rest, turn);
         } else if let Some(rest) = line.strip_prefix(b"+CONTINUE") {
             self.continued(rest, events, turn);
-        } else if line.starts_with(b"-NOMASTERLINK") || line.starts_with(b"-LOADING") {
+        } else if is_passing(line) {
             turn.notice(format!("Primary is currently unable to PSYNC but should be in the future: {}", shown(line)));
             self.hang_up(turn);
         } else {
@@ -583,7 +583,6 @@ impl Link {
         if settings.load == LoadStrategy::FlushFirst {
             turn.notice("PRIMARY <-> REPLICA sync: Flushing old data");
             events.push(Event::Flushed);
-            turn.act(Action::FlushDataset);
         }
         turn.act(Action::BeginLoad { attempt: self.attempt, length });
         self.phase = Phase::Receiving { reader, length };
@@ -699,6 +698,11 @@ impl Link {
             _ => {}
         }
     }
+}
+
+/// Whether a primary refuses now but may not later.
+fn is_passing(line: &[u8]) -> bool {
+    line.starts_with(b"-NOMASTERLINK") || line.starts_with(b"-LOADING")
 }
 
 /// A command as an array of bulk strings.

@@ -237,7 +237,13 @@ impl Replication {
         let Some(mut link) = self.link.take() else { return };
         self.last_attempt = link.attempt();
         link.hang_up_for_good(turn);
-        self.history.shift(turn.stream.end, (turn.fresh_id)());
+        if !self.history.is_continuable() {
+            // The dataset was flushed for a load that never ended: it has nothing of the old names.
+            self.history.renew((turn.fresh_id)());
+            self.history.keep();
+        } else {
+            self.history.shift(turn.stream.end, (turn.fresh_id)());
+        }
         turn.notice(format!(
             "Setting secondary replication ID to {}, valid up to offset: {}. New replication ID is {}",
             self.history.previous_id_text(),
@@ -285,14 +291,15 @@ impl Replication {
     /// A primary hands its place to this replica.
     fn take_over(&mut self, id: &[u8], client_info: &str, turn: &mut Turn<'_>) -> Result<(), ErrorReply> {
         turn.notice(format!("Failover request received for replid {}.", String::from_utf8_lossy(id)));
-        if !self.is_replica() && self.history.descends_from(id) {
-            // Asked twice: the answer to the first request was lost. It is a plain PSYNC by now.
+        if self.history.descends_from(id) {
+            // Asked twice: the answer to the first request was lost. It is a plain PSYNC by now, even if the role
+            // went on to another server in the meantime.
             return Ok(());
         }
         if !self.is_replica() {
             return Err(ErrorReply::new("ERR PSYNC FAILOVER can't be sent to a master."));
         }
-        if !self.history.id().matches(id) {
+        if !self.history.id().matches(id) || !self.history.is_continuable() {
             return Err(ErrorReply::new("ERR PSYNC FAILOVER replid must match my replid."));
         }
         self.promote(turn);
@@ -411,6 +418,8 @@ impl Replication {
             Event::Flushed => {
                 self.history.forget();
                 self.primary.disconnect_all(None, turn);
+                turn.stream.kept_from = Some(turn.stream.end);
+                turn.act(Action::FlushDataset);
             }
             Event::Loaded { id, position, continuable } => {
                 self.primary.disconnect_all(None, turn);
@@ -418,7 +427,9 @@ impl Replication {
                 if !continuable {
                     self.history.forget();
                 }
-                turn.stream = StreamView { end: position, kept_from: Some(position), ..turn.stream };
+                // Nothing of the new dataset is on the disk yet.
+                let fsynced = turn.stream.fsynced.map(|_| 0);
+                turn.stream = StreamView { end: position, kept_from: Some(position), fsynced };
                 turn.act(Action::ReplaceDataset { position });
                 if let Some(link) = &mut self.link {
                     link.after_load(turn);

@@ -43,6 +43,12 @@ fn found_before() {
     run(Mode::Careful, 0);
     // A connection of an earlier life as a replica spoke for the link to the failover's target.
     run(Mode::Careful, 254);
+    // The target was promoted, the answer lost, and it was failing over itself when it was asked again.
+    run(Mode::Careful, 396);
+    // A replica that was sent its snapshot, and had not loaded it, was taken for one that has everything.
+    run(Mode::Careful, 1885);
+    // A replica flushed for a load that never ended was promoted, and let others continue what it no longer had.
+    run(Mode::Rough, 1253);
 }
 
 #[test]

@@ -266,6 +266,8 @@ impl Node {
             Action::AbortLoad { .. } => self.loader = None,
             Action::FlushDataset => {
                 self.data.clear();
+                (self.base, self.base_data, self.kept_from) = (self.end(), Dataset::new(), Some(self.end()));
+                self.log.clear();
             }
             Action::ReplaceDataset { position } => {
                 self.data = load(&self.loader.take().expect("a load ended")).expect("checked before");

@@ -124,6 +124,8 @@ impl World {
                 assert_eq!(writer, node.id, "two primaries accept writes in history {id}");
                 self.promises.push(promise);
             }
+            let lie = node.trace.iter().find(|line| line.ends_with("not counted."));
+            assert_eq!(lie, None, "an honest replica was taken for a liar");
             self.lines.append(&mut node.trace);
         }
         if self.print_trace {
