@@ -485,16 +485,22 @@ impl Link {
                 self.purpose = Purpose::ConfirmFailover;
                 return self.send_psync(history, turn);
             }
-            Purpose::Failover { sent: true } if is_passing(line) => {
-                self.purpose = Purpose::Failover { sent: true };
-            }
             purpose => {
                 let full = line.starts_with(b"+FULLRESYNC") && purpose != Purpose::ConfirmFailover;
                 if full || line.starts_with(b"+CONTINUE") {
                     self.outcome = Some(PsyncOutcome::Accepted);
-                } else {
+                } else if purpose == (Purpose::Failover { sent: false }) {
                     turn.warning(format!("Failover target rejected the PSYNC: {}", shown(line)));
                     self.outcome = Some(PsyncOutcome::Rejected);
+                    return self.hang_up(turn);
+                } else {
+                    // No refusal proves that the target did not take the role and moved on since.
+                    turn.warning(format!(
+                        "Failover target answers '{}' after a request whose answer was lost: it may have taken the \
+                         role, so this server does not take it back by itself. FAILOVER ABORT does.",
+                        shown(line)
+                    ));
+                    self.purpose = Purpose::Failover { sent: true };
                     return self.hang_up(turn);
                 }
             }
@@ -503,7 +509,7 @@ impl Link {
             self.full_resync(rest, turn);
         } else if let Some(rest) = line.strip_prefix(b"+CONTINUE") {
             self.continued(rest, events, turn);
-        } else if is_passing(line) {
+        } else if line.starts_with(b"-NOMASTERLINK") || line.starts_with(b"-LOADING") {
             turn.notice(format!("Primary is currently unable to PSYNC but should be in the future: {}", shown(line)));
             self.hang_up(turn);
         } else {
@@ -698,11 +704,6 @@ impl Link {
             _ => {}
         }
     }
-}
-
-/// Whether a primary refuses now but may not later.
-fn is_passing(line: &[u8]) -> bool {
-    line.starts_with(b"-NOMASTERLINK") || line.starts_with(b"-LOADING")
 }
 
 /// A command as an array of bulk strings.

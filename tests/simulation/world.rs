@@ -25,6 +25,7 @@ pub struct Coverage {
     pub partial: usize,
     pub full: usize,
     pub followed: usize,
+    pub doubts: usize,
 }
 
 impl Coverage {
@@ -34,6 +35,7 @@ impl Coverage {
         self.partial += other.partial;
         self.full += other.full;
         self.followed += other.followed;
+        self.doubts += other.doubts;
     }
 }
 
@@ -46,6 +48,7 @@ pub struct World {
     writers: BTreeMap<ReplicationId, NodeId>,
     promises: Vec<Promise>,
     printed: usize,
+    doubts: usize,
     pub print_trace: bool,
     lines: Vec<String>,
 }
@@ -80,6 +83,7 @@ impl World {
             writers: BTreeMap::new(),
             promises: Vec::new(),
             printed: 0,
+            doubts: 0,
             print_trace: false,
             lines: Vec::new(),
         }
@@ -97,6 +101,7 @@ impl World {
             partial: count("Successful partial resynchronization"),
             full: count("sync: Finished with success"),
             followed: count(": following"),
+            doubts: self.doubts,
         }
     }
 
@@ -350,7 +355,9 @@ impl World {
             self.nodes[node].end_script(&mut self.network);
         }
         if self.mode == Mode::Careful {
-            return;
+            let settled_ms = self.network.now_ms + 10_000;
+            self.advance(settled_ms);
+            return self.resolve_doubts();
         }
         for node in 0..self.nodes.len() {
             if self.nodes[node].replication.failover_phase() != FailoverPhase::None {
@@ -366,6 +373,21 @@ impl World {
         assert!(self.replicaof(0, &ReplicaOf::NoOne));
         for node in 1..self.nodes.len() {
             assert!(self.replicaof(node, &ReplicaOf::Primary(Address::new(host(0), 6379))));
+        }
+    }
+
+    /// A server that cannot find out whether its failover succeeded waits for an operator, who looks who is primary.
+    fn resolve_doubts(&mut self) {
+        let Some(primary) = self.nodes.iter().position(Node::is_primary) else { return };
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].replication.failover_phase() == FailoverPhase::InProgress {
+                let result = self.nodes[node].turn(&mut self.network, |replication, coordinator, gate, turn| {
+                    coordinator.command(&[b"ABORT"], replication, gate, turn)
+                });
+                assert_eq!(result, Ok(()));
+                assert!(self.replicaof(node, &ReplicaOf::Primary(Address::new(host(primary), 6379))));
+                self.doubts += 1;
+            }
         }
     }
 
