@@ -95,9 +95,10 @@ impl Server {
     }
 
     /// The history in which the dataset was saved goes on.
-    fn adopt_saved_history(&self, core: &mut Core, replid: [u8; 40], offset: u64, _database: usize) {
+    fn adopt_saved_history(&self, core: &mut Core, replid: [u8; 40], offset: u64, database: usize) {
         core.stream.adopt(replid, offset);
         core.stream.start_backlog(self.config().repl_backlog_size as usize);
+        core.stream.append_received(b"", Some(database));
     }
 
     /// Reads an RDB file into a dataset of its own.
@@ -226,6 +227,10 @@ impl Server {
         for incr in manifest.incrs() {
             let is_last = Some(incr.sequence) == last;
             self.load_commands(files, &incr.name, 0, is_last, true, &reactor, &mut session)?;
+        }
+        // The stream goes on in the database that its last SELECT chose.
+        if last.is_some() {
+            self.core.write().stream.append_received(b"", Some(session.database));
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ pub mod config;
 pub mod connection;
 pub mod info;
 pub mod pubsub;
+pub mod replication;
 pub mod scripting;
 pub mod server;
 pub mod transactions;
@@ -21,6 +22,7 @@ pub const FAMILIES: &[&[HostCommand]] = &[
     info::COMMANDS,
     server::COMMANDS,
     pubsub::COMMANDS,
+    replication::COMMANDS,
     scripting::COMMANDS,
     transactions::COMMANDS,
 ];
