@@ -13,7 +13,7 @@ use crate::server::call::Call;
 use crate::server::client::Traits;
 use crate::server::replicas::Handover;
 use crate::server::session::Origin;
-use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+use crate::server::table::{Entry, HostCommand, HostHandler, HostOutcome, PlainFn};
 
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT);
 
@@ -99,6 +99,11 @@ pub const COMMANDS: &[HostCommand] = &[
         ..command(ADMIN.and(Flags::STALE), failover)
     },
 ];
+
+/// Does a call of this entry take the dataset's guard, which a script may hold?
+pub fn needs_dataset(entry: &Entry) -> bool {
+    COMMANDS.iter().any(|command| command.name == entry.spec.name && command.name != "replconf")
+}
 
 const SYNC_FLAGS: Flags = ADMIN.and(Flags::NO_ASYNC_LOADING).and(Flags::NO_MULTI);
 
