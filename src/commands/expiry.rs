@@ -76,7 +76,9 @@ pub const COMMANDS: &[DataCommand] = &[
     DataCommand {
         name: "ttl",
         summary: "How many seconds a key has left; -1: no end, -2: no key.",
-        ..asking(|reader, args| Ok(answer(reader, args, |at_ms, now_ms| rounded(at_ms.saturating_sub(now_ms)))))
+        ..asking(|reader, args| {
+            Ok(answer(reader, args, |at_ms, now_ms| rounded(at_ms.saturating_sub(now_ms))))
+        })
     },
     DataCommand {
         name: "pttl",
@@ -132,7 +134,9 @@ impl Condition {
             }
         }
         if condition.missing && (condition.present || condition.later || condition.earlier) {
-            return Err(ErrorReply::new("ERR NX and XX, GT or LT options at the same time are not compatible"));
+            return Err(ErrorReply::new(
+                "ERR NX and XX, GT or LT options at the same time are not compatible",
+            ));
         }
         if condition.later && condition.earlier {
             return Err(ErrorReply::new("ERR GT and LT options at the same time are not compatible"));
@@ -143,10 +147,13 @@ impl Condition {
     /// Does it hold for a key that expires at `current` (`None`: never, which is later than any moment)?
     fn holds(self, current: Option<u64>, new_ms: i64) -> bool {
         let current = current.map(|at_ms| i64::try_from(at_ms).unwrap_or(i64::MAX));
-        !(self.missing && current.is_some())
-            && !(self.present && current.is_none())
-            && !(self.later && current.is_none_or(|current| new_ms <= current))
-            && !(self.earlier && current.is_some_and(|current| new_ms >= current))
+        let refused = [
+            self.missing && current.is_some(),
+            self.present && current.is_none(),
+            self.later && current.is_none_or(|current| new_ms <= current),
+            self.earlier && current.is_some_and(|current| new_ms >= current),
+        ];
+        !refused.contains(&true)
     }
 }
 
@@ -155,7 +162,9 @@ fn expire(transaction: &mut WriteTxn<'_>, args: &Args<'_>, form: &Form) -> Comma
     let condition = Condition::parse(&args[3..])?;
     let time = ExpireTime { text, in_seconds: form.in_seconds, absolute: form.absolute };
     let (_, at_ms) = time.signed_at_ms(transaction.now_ms, form.name)?;
-    let Some(current) = transaction.lookup(key).map(Entry::expire_at_ms) else { return Ok(Reply::Integer(0)) };
+    let Some(current) = transaction.lookup(key).map(Entry::expire_at_ms) else {
+        return Ok(Reply::Integer(0));
+    };
     if !condition.holds(current, at_ms) {
         return Ok(Reply::Integer(0));
     }

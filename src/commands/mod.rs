@@ -4,9 +4,14 @@
 //! stream. To add a command, write its function and its constant in the file of its family.
 
 mod expiry;
+mod hashes;
+mod keys;
+mod lists;
 mod options;
 mod parse;
+mod scan;
 mod sets;
+mod sort;
 mod sorted_set_algebra;
 mod sorted_set_range;
 mod sorted_sets;
@@ -19,7 +24,12 @@ use crate::command::DataCommand;
 /// All families; a new file is added here.
 pub const FAMILIES: &[&[DataCommand]] = &[
     expiry::COMMANDS,
+    hashes::COMMANDS,
+    keys::COMMANDS,
+    lists::COMMANDS,
+    scan::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,
     sorted_sets::COMMANDS,

@@ -105,7 +105,7 @@ impl<'a> SetOptions<'a> {
                 (None | Some(Condition::Present), _) if is(word, "xx") => {
                     options.condition = Some(Condition::Present);
                 }
-                (None | Some(Condition::Equal(_)), _) if known == Known::All && is(word, "ifeq") => {
+                (None, _) if known == Known::All && is(word, "ifeq") => {
                     let [value, after @ ..] = rest else { return Err(ErrorReply::SYNTAX) };
                     options.condition = Some(Condition::Equal(value));
                     rest = after;
@@ -168,7 +168,8 @@ fn set_with_options(transaction: &mut WriteTxn<'_>, args: &Args<'_>, options: Se
     let (found, equal, old) = if options.get || compared.is_some() {
         let old = transaction.string(key)?;
         let equal = old.is_some_and(|old| compared.is_some_and(|wanted| *old.text() == *wanted));
-        let reply = if options.get { old.map_or(Reply::Nil, StringValue::reply).into_owned() } else { Reply::Nil };
+        let reply =
+            if options.get { old.map_or(Reply::Nil, StringValue::reply).into_owned() } else { Reply::Nil };
         (old.is_some(), equal, reply)
     } else {
         (transaction.contains(key), false, Reply::Nil)
@@ -349,10 +350,8 @@ fn msetnx(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {
 }
 
 fn msetex(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {
-    let count = super::parse::positive_or(
-        args[1],
-        ErrorReply::new("ERR invalid numkeys value or out of range"),
-    )?;
+    let count =
+        super::parse::positive_or(args[1], ErrorReply::new("ERR invalid numkeys value or out of range"))?;
     if !(1..=i32::MAX as usize / 2).contains(&count) {
         return Err(ErrorReply::new("ERR invalid numkeys value or out of range"));
     }

@@ -23,6 +23,7 @@ pub struct TestData {
     events: Vec<String>,
 }
 
+#[expect(clippy::new_without_default, reason = "a test says what it begins with")]
 impl TestData {
     /// An empty dataset of 16 databases that records effects and notes all events, at a round moment in 2023.
     pub fn new() -> Self {
@@ -78,7 +79,8 @@ impl TestData {
         });
         assert_eq!(transaction.database, *database, "a command must leave the selected database");
         for event in state.finish().events {
-            let place = if event.database == *database { String::new() } else { format!("{}:", event.database) };
+            let place =
+                if event.database == *database { String::new() } else { format!("{}:", event.database) };
             events.push(format!("{place}{} {}", event.name, event.key.escape_ascii()));
         }
         match outcome {
@@ -152,7 +154,9 @@ fn show(reply: &Reply<'_>, out: &mut String) {
     let written = match reply {
         Reply::Ok => write!(out, "OK"),
         Reply::Status(line) => write!(out, "{line}"),
-        Reply::Error(error) => write!(out, "(error) {}", error.0.escape_ascii().to_string().replace("\\'", "'")),
+        Reply::Error(error) => {
+            write!(out, "(error) {}", error.0.escape_ascii().to_string().replace("\\'", "'"))
+        }
         Reply::Integer(number) => write!(out, "(integer) {number}"),
         Reply::Bulk(bytes) => write!(out, "\"{}\"", bytes.escape_ascii()),
         Reply::Owned(bytes) => write!(out, "\"{}\"", bytes.escape_ascii()),

@@ -7,6 +7,7 @@
 mod access;
 mod counters;
 mod database;
+mod digest;
 mod effects;
 pub mod entry;
 mod events;
@@ -22,6 +23,7 @@ mod watch;
 pub use access::AccessPolicy;
 pub use counters::Counters;
 pub use database::Database;
+pub use digest::Digest;
 pub use effects::{Effects, Unit};
 pub use entry::{Entry, ValueRef};
 pub use events::{Event, EventClasses};

@@ -346,8 +346,8 @@ impl<'k> WriteTxn<'k> {
         self.keyspace.databases[self.database].set_expiry(key, expire_at_ms)
     }
 
-    /// Deletes a key whose time has passed, as an effect of its own.
-    fn expire(&mut self, key: &[u8]) {
+    /// Deletes a key whose time has passed, or is to count as passed, as an effect of its own.
+    pub fn expire(&mut self, key: &[u8]) {
         let old = self.remove(key);
         self.discard_if_any(old);
         self.tell_expired(key);

@@ -13,8 +13,8 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use reader::{Loaded, Options as LoadOptions, RdbError, load, restore};
-pub use writer::{Contents, Options as SaveOptions, dump, save};
+pub use reader::{Loaded, Options as LoadOptions, RdbError, load, restore, restore_functions};
+pub use writer::{Contents, Options as SaveOptions, dump, dump_functions, save};
 
 /// The version that is written unless a newer one is needed.
 const VERSION: u16 = 10;

@@ -328,6 +328,34 @@ fn check_sum(source: &mut Source<'_>, version: u16, options: &Options) -> Result
 
 /// Reads the payload of DUMP into an entry of `key`. `None`: a collection without elements.
 pub fn restore(payload: &[u8], key: &[u8], limits: &Limits, verify: bool) -> Result<Option<Entry>, RdbError> {
+    let value = payload_of(payload, verify)?;
+    let mut input = value;
+    let mut source =
+        Source { input: &mut input, buffer: Vec::new(), at: 0, checksum: 0, taken: 0, sums: false };
+    let kind = source.byte()?;
+    let entry = read_value(&mut source, kind, key, limits)?;
+    let all = source.taken as usize == value.len();
+    if all { Ok(entry) } else { Err(RdbError::Corrupt("bytes are left over")) }
+}
+
+/// The codes of the libraries in a payload of FUNCTION DUMP.
+pub fn restore_functions(payload: &[u8]) -> Result<Vec<Vec<u8>>, RdbError> {
+    let mut input = payload_of(payload, true)?;
+    let length = input.len() as u64;
+    let mut source =
+        Source { input: &mut input, buffer: Vec::new(), at: 0, checksum: 0, taken: 0, sums: false };
+    let mut codes = Vec::new();
+    while source.taken < length {
+        match source.byte()? {
+            opcode::FUNCTION => codes.push(source.string()?),
+            _ => return Err(RdbError::Corrupt("a function library was expected")),
+        }
+    }
+    Ok(codes)
+}
+
+/// What a payload holds before its version and checksum, which are checked.
+fn payload_of(payload: &[u8], verify: bool) -> Result<&[u8], RdbError> {
     let (rest, checksum) = payload.split_last_chunk::<8>().ok_or(RdbError::Signature)?;
     let (value, version) = rest.split_last_chunk::<2>().ok_or(RdbError::Signature)?;
     let version = u16::from_le_bytes(*version);
@@ -338,13 +366,7 @@ pub fn restore(payload: &[u8], key: &[u8], limits: &Limits, verify: bool) -> Res
     if verify && expected != found {
         return Err(RdbError::Checksum { expected, found });
     }
-    let mut input = value;
-    let mut source =
-        Source { input: &mut input, buffer: Vec::new(), at: 0, checksum: 0, taken: 0, sums: false };
-    let kind = source.byte()?;
-    let entry = read_value(&mut source, kind, key, limits)?;
-    let all = source.taken as usize == value.len();
-    if all { Ok(entry) } else { Err(RdbError::Corrupt("bytes are left over")) }
+    Ok(value)
 }
 
 /// `None`: a collection without elements.

@@ -116,6 +116,19 @@ pub fn dump(entry: &Entry) -> Vec<u8> {
     payload
 }
 
+/// The payload of FUNCTION DUMP: all libraries, the version, a checksum.
+pub fn dump_functions(functions: &Registry) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for library in functions.libraries() {
+        payload.push(opcode::FUNCTION);
+        append_string(&mut payload, library.code(), true);
+    }
+    payload.extend_from_slice(&VERSION.to_le_bytes());
+    let checksum = crc64(0, &payload);
+    payload.extend_from_slice(&checksum.to_le_bytes());
+    payload
+}
+
 fn append_aux(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(opcode::AUX);
     append_string(out, name.as_bytes(), false);

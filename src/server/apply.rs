@@ -1,17 +1,25 @@
 //! What the server does when directives have changed: the effects that are more than another value to read.
 
+use std::sync::Arc;
+
 use super::Server;
 use super::config::{Config, Effect};
 use super::execute::Executor;
 
 impl Server {
     /// Applies one effect of a change, `config` being the values that are to hold. An error takes the change back.
-    pub fn apply(&self, _executor: &mut Executor<'_>, effect: Effect, config: &Config) -> Result<(), String> {
+    pub fn apply(
+        self: &Arc<Self>,
+        executor: &mut Executor<'_>,
+        effect: Effect,
+        config: &Config,
+    ) -> Result<(), String> {
         match effect {
             Effect::Port | Effect::Bind => self.listen_anew(config),
             Effect::Directory => {
                 std::env::set_current_dir(&config.dir.0).map_err(|error| format!("Can't chdir: {error}"))
             }
+            Effect::AppendOnly => self.turn_aof(executor, config.appendonly),
             Effect::CommandLog => {
                 self.slow_log.shorten_to(config.commandlog_slow_execution_max_len as usize);
                 Ok(())
@@ -24,6 +32,29 @@ impl Server {
             // Read where they matter, each time anew.
             _ => Ok(()),
         }
+    }
+
+    /// `appendonly` was changed.
+    fn turn_aof(self: &Arc<Self>, executor: &mut Executor<'_>, on: bool) -> Result<(), String> {
+        let core = executor.core_mut();
+        if !on {
+            self.close_aof(core);
+            return Ok(());
+        }
+        if self.persistence.has_aof() {
+            return Ok(());
+        }
+        let failed = |error: crate::stream::aof::AofError| {
+            tracing::warn!("{error}");
+            "Unable to turn on AOF. Check server logs.".to_owned()
+        };
+        // What an earlier AOF holds is not this dataset: a rewrite replaces it.
+        let files = self.new_aof_files().map_err(failed)?;
+        self.open_aof(core, files).map_err(failed)?;
+        if !self.rewrite_aof(core).map_err(failed)? {
+            self.persistence.rewrite_is_scheduled.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Takes over values that are kept where hot paths read them.

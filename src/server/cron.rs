@@ -13,12 +13,20 @@ use crate::keyspace::WriteTxn;
 
 /// Runs for the life of the server, on its first reactor.
 pub async fn run(server: Arc<Server>, _reactor: Rc<Reactor>) {
+    let mut last_second = Instant::now();
     loop {
         let hz = server.config().hz.clamp(1, 500);
         tokio::time::sleep(Duration::from_millis(1000 / u64::from(hz))).await;
         server.cron_loops.fetch_add(1, Relaxed);
         delete_expired(&server, Duration::from_millis(250 / u64::from(hz)));
         close_idle(&server);
+        if last_second.elapsed() >= Duration::from_secs(1) {
+            last_second = Instant::now();
+            server.sync_aof();
+        }
+        if let Some(mut core) = server.core.try_write_for(Duration::from_millis(1)) {
+            server.save_if_due(&mut core);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use super::blocking::{BlockedCall, Waiting, serve_ready};
 use super::call::Call;
 use super::core::Core;
+use super::lazy_free;
 use super::reactor::Reactor;
 use super::session::{Origin, Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler, HostOutcome};
@@ -550,6 +551,10 @@ pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
     if !core.writes.effects.is_empty() {
         core.stream.append_unit(core.writes.effects.unit());
         core.writes.effects.clear();
+    }
+    if !core.writes.garbage.is_empty() {
+        let garbage = core.writes.garbage.take();
+        lazy_free::drop_later(garbage.len(), garbage);
     }
     for event in aftermath.events {
         server.pubsub.publish_event(&event, core.keyspace.settings().events);

@@ -13,6 +13,7 @@ use super::admission::{Conditions, find_entry};
 use super::client::Client;
 use super::core::Core;
 use super::execute::Executor;
+use super::lazy_free;
 use super::persistence::brake;
 use super::reactor::Reactor;
 use super::session::{Origin, Session};
@@ -168,7 +169,7 @@ impl Server {
         for body in loaded.scripts {
             self.know_script(&body);
         }
-        drop_later(old);
+        lazy_free::drop_later(old.len(), old);
         core.writes.touch_all(&core.keyspace);
         Ok(())
     }
@@ -205,16 +206,21 @@ impl Server {
         let mut session = self.loader_session();
         let mut history = None;
         if let Some(base) = manifest.base() {
-            history = self.load_base(files, &base.name, &reactor, &mut session)?;
+            let alone = manifest.incrs().is_empty();
+            history = self.load_base(files, &base.name, alone, &reactor, &mut session)?;
+            session.select(history.map_or(0, |(_, _, database)| database));
         }
         {
             let mut core = self.core.write();
             core.stream.start_backlog(self.config().repl_backlog_size as usize);
             match &state {
                 Some(state) => {
-                    let start = manifest.incrs().first().and_then(|incr| state.start_of(incr.sequence));
-                    core.stream.adopt(array(&state.replid), start.unwrap_or(0));
-                    core.stream.set_second(array(&state.replid2), state.second_offset);
+                    // A state that does not know the first file is of another directory: its history is not ours.
+                    let start = manifest.incrs().first().map(|incr| state.start_of(incr.sequence));
+                    if let Some(start) = start.unwrap_or(state.incrs.last().map(|incr| incr.offset)) {
+                        core.stream.adopt(array(&state.replid), start);
+                        core.stream.set_second(array(&state.replid2), state.second_offset);
+                    }
                 }
                 None => {
                     if let Some((replid, offset, _)) = history {
@@ -247,6 +253,7 @@ impl Server {
         self: &Arc<Self>,
         files: &AofFiles,
         name: &str,
+        is_last: bool,
         reactor: &Rc<Reactor>,
         session: &mut Session,
     ) -> Result<Option<([u8; 40], u64, usize)>, LoadingError> {
@@ -261,14 +268,14 @@ impl Server {
         let read = file.read_at(&mut magic, 0)?;
         let is_rdb = read >= 5 && (magic.starts_with(b"REDIS") || magic.starts_with(b"VALKEY"));
         if !is_rdb {
-            self.load_commands(files, name, 0, false, false, reactor, session)?;
+            self.load_commands(files, name, 0, is_last, false, reactor, session)?;
             return Ok(None);
         }
         let loaded = self.read_rdb(&path, !self.is_replica())?;
         let (bytes, history) = (loaded.bytes, history_of(&loaded));
         self.adopt(&mut self.core.write(), loaded, false)?;
         if file.len()? > bytes {
-            self.load_commands(files, name, bytes, false, false, reactor, session)?;
+            self.load_commands(files, name, bytes, is_last, false, reactor, session)?;
         }
         Ok(history)
     }
@@ -316,7 +323,6 @@ impl Server {
         let mut transaction: Option<Vec<u8>> = None;
         let mut queued: Vec<Vec<Vec<u8>>> = Vec::new();
         let mut count = 0usize;
-        session.select(0);
         let result = loop {
             count += 1;
             if count.is_multiple_of(COMMANDS_AT_ONCE) {
@@ -371,7 +377,8 @@ impl Server {
             core.stream.stop_aof();
             let settings = *core.keyspace.settings();
             let databases = core.keyspace.database_count();
-            drop_later(std::mem::replace(&mut core.keyspace, Keyspace::new(databases, settings)));
+            let old = std::mem::replace(&mut core.keyspace, Keyspace::new(databases, settings));
+            lazy_free::drop_later(old.len(), old);
         }
         let files = self.aof_files()?;
         self.conditions.set(Conditions::LOADING, true);
@@ -416,10 +423,4 @@ pub fn history_of(loaded: &Loaded) -> Option<([u8; 40], u64, usize)> {
 
 fn array(replid: &[u8]) -> [u8; 40] {
     replid.try_into().unwrap_or(crate::stream::NO_REPLID)
-}
-
-/// Drops a whole dataset on a thread: that takes long.
-pub fn drop_later<T: Send + 'static>(garbage: T) {
-    // Where no thread can be had it is dropped here.
-    let _ = std::thread::Builder::new().name("lazyfree".into()).spawn(move || drop(garbage));
 }

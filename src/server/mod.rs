@@ -18,6 +18,7 @@ mod cron;
 pub mod execute;
 mod health;
 pub mod link;
+mod lazy_free;
 pub mod loading;
 pub mod log;
 pub mod memory;
@@ -97,6 +98,8 @@ pub struct Server {
     /// 40 hex digits, another at each start.
     pub run_id: String,
     pub cron_loops: AtomicU64,
+    /// Told when the server is to end.
+    ending: tokio::sync::Notify,
     pub memory_at_start: u64,
     /// The file that the server was started with, absolute.
     pub config_file: Option<PathBuf>,
@@ -170,6 +173,11 @@ impl Server {
         }
     }
 
+    /// Lets the process end: `run` returns.
+    pub fn end(&self) {
+        self.ending.notify_one();
+    }
+
     /// Forgets what a client waits for.
     pub fn forget_waiting(&self, client: &Client) {
         self.core.write().forget_blocked(client.number);
@@ -240,7 +248,7 @@ pub fn keyspace_settings(config: &Config) -> Settings {
             list_compress_depth: config.list_compress_depth,
             quicklist_packed_threshold: 0,
         },
-        events: EventClasses::parse(&config.notify_keyspace_events.to_letters()).unwrap_or_default(),
+        events: event_classes(config.notify_keyspace_events),
         access,
         lazy_free: LazyFree {
             expire: config.lazyfree_lazy_expire,
@@ -251,4 +259,11 @@ pub fn keyspace_settings(config: &Config) -> Settings {
         },
         max_string_length: config.proto_max_bulk_len as usize,
     }
+}
+
+fn event_classes(events: config::KeyspaceEvents) -> EventClasses {
+    let classes = EventClasses::parse(&events.to_letters()).unwrap_or_default();
+    // The letters as CONFIG GET answers them leave `n` out beside `A`.
+    let new = events.contains(config::KeyspaceEvents::NEW_KEY);
+    classes.and(if new { EventClasses::NEW } else { EventClasses::NONE })
 }

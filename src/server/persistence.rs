@@ -339,7 +339,9 @@ impl Server {
                 if files.manifest().base().is_none() {
                     self.write_first_base(core, &mut files)?;
                 }
-                core.stream.forget_selected();
+                if !self.is_replica() {
+                    core.stream.forget_selected();
+                }
                 files.begin_incr()?
             }
         };
@@ -484,6 +486,7 @@ impl Server {
             writer.pending.extend_from_slice(&bytes);
             self.write_pending(writer);
         }
+        writer.written = core.stream.offset();
         writer.state = state_of(&core.stream, std::mem::take(&mut writer.state.incrs));
         if let Err(error) = writer.files.save_state(&writer.state) {
             tracing::warn!("{error}");
@@ -551,11 +554,17 @@ impl Server {
             writer.pending.extend_from_slice(&bytes);
             self.write_pending(writer);
         }
-        // The old file is complete: nothing of it may be lost later than what comes after it.
-        if let Err(error) = writer.file.sync_data() {
-            tracing::warn!("Fail to fsync the AOF file: {error}");
+        // The old file must be complete and on the disk before anything comes after it.
+        let incomplete =
+            |source| AofError::Io { action: "Can't finish the present", path: "AOF file".into(), source };
+        if !writer.pending.is_empty() {
+            return Err(incomplete(io::ErrorKind::WriteZero.into()));
         }
-        core.stream.forget_selected();
+        writer.file.sync_data().map_err(incomplete)?;
+        // A replica's stream is its primary's and goes on as it is; the base says in which database.
+        if !self.is_replica() {
+            core.stream.forget_selected();
+        }
         let (file, sequence) = writer.files.begin_incr()?;
         writer.file = file;
         writer.state.incrs.push(IncrStart { sequence, offset: core.stream.offset() });
@@ -603,6 +612,23 @@ impl Server {
         self.cancel_saving(SavingKind::Aof);
         core.stream.stop_aof();
         *self.persistence.aof.lock() = None;
+    }
+
+    /// Brings to the disk what must be there when the process ends.
+    pub fn prepare_to_end(&self, core: &mut Core, save: bool) -> io::Result<()> {
+        self.cancel_saving(SavingKind::Rdb);
+        self.cancel_saving(SavingKind::Aof);
+        if let Err(error) = self.sync_aof_now(core) {
+            tracing::warn!("Fail to fsync the AOF file: {error}.");
+        }
+        if save {
+            tracing::info!("Saving the final RDB snapshot before exiting.");
+            if let Err(error) = self.save_now(core) {
+                tracing::warn!("Error trying to save the DB, can't exit.");
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     // ---- What happens by itself ----

@@ -15,18 +15,20 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::Server;
 use super::admission::Conditions;
-use super::client::{Client, Unblock};
+use super::client::{Client, Close, Traits, Unblock};
 use super::config::{Config, PrimaryAddress, ReplDisklessLoad, Text};
 use super::core::Core;
 use super::link::ToLink;
-use super::loading::{drop_later, history_of};
+use super::lazy_free;
+use super::loading::history_of;
+use super::persistence::SavingKind;
 use super::replicas::{self, ToReplica, Transfer};
 use super::scripts_running::Kill;
 use super::table::Entry;
 use crate::base::random::{Random, fill_secret};
 use crate::failover::{CommandClass, Coordinator, PauseGate, Purpose, Scope, WriteScript};
 use crate::keyspace::Keyspace;
-use crate::protocol::ErrorReply;
+use crate::protocol::{ErrorReply, Reply};
 use crate::rdb::Loaded;
 use crate::replication::{
     Action, Address, Attempt, ConnectionId, FailoverPhase, Framing, History, Level, LinkSettings, LoadStrategy,
@@ -190,7 +192,9 @@ impl Server {
         roles.coordinator.step(WriteScript::None, &mut roles.replication, &mut roles.gate, &mut turn);
         let frozen = roles.replication.failover_phase() != FailoverPhase::None;
         roles.replication.end_of_round(frozen, &mut turn);
-        name_stream(roles, core);
+        if name_stream(roles, core) && self.persistence.has_aof() {
+            self.note_history(core);
+        }
         let mut release = false;
         for action in actions {
             release |= self.perform(roles, core, action);
@@ -323,14 +327,8 @@ impl Server {
             Action::FlushDataset => self.flush_for_load(roles, core),
             Action::ReplaceDataset { position } => self.replace_dataset(roles, core, position),
             Action::RoleChanged(role) => self.note_role(&role),
-            Action::UnblockForDemotion => core.interrupt_blocked(&ErrorReply::new(
-                "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
-            )),
-            Action::RollBackWriteScript => {
-                if let Some(script) = self.scripts_running.holder() {
-                    script.set_kill(Kill::Rollback);
-                }
-            }
+            Action::UnblockForDemotion => self.interrupt_waiting(core),
+            Action::RollBackWriteScript => self.roll_back_script(),
             Action::ReleasePaused => return true,
         }
         false
@@ -338,7 +336,8 @@ impl Server {
 
     fn flush_for_load(&self, roles: &Roles, core: &mut Core) {
         let empty = Keyspace::new(core.keyspace.database_count(), *core.keyspace.settings());
-        drop_later(std::mem::replace(&mut core.keyspace, empty));
+        let old = std::mem::replace(&mut core.keyspace, empty);
+        lazy_free::drop_later(old.len(), old);
         core.writes.touch_all(&core.keyspace);
         let offset = core.stream.offset();
         core.stream.adopt(wire(roles.replication.history().id().as_str()), offset);
@@ -355,10 +354,37 @@ impl Server {
         core.stream.adopt(wire(roles.replication.history().id().as_str()), position);
         core.stream.start_backlog(self.config().repl_backlog_size as usize);
         core.stream.append_received(b"", Some(selected));
-        if self.persistence.has_aof()
-            && let Err(error) = self.rewrite_aof(core)
-        {
-            tracing::error!("Cannot rewrite the AOF after a full sync: {error}");
+        if self.persistence.has_aof() {
+            self.begin_aof_anew(core);
+        }
+    }
+
+    /// The AOF of a dataset that was replaced begins again with the new one.
+    fn begin_aof_anew(self: &Arc<Self>, core: &mut Core) {
+        self.note_history(core);
+        self.cancel_saving(SavingKind::Aof);
+        match self.rewrite_aof(core) {
+            Ok(true) => {}
+            Ok(false) => self.persistence.rewrite_is_scheduled.store(true, Relaxed),
+            Err(error) => tracing::error!("Cannot rewrite the AOF after a full sync: {error}"),
+        }
+    }
+
+    /// Clients that wait, for keys or for replicas, are told and closed: what they wait for does not come here.
+    fn interrupt_waiting(&self, core: &mut Core) {
+        let error = ErrorReply::new(
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+        );
+        let waiting: Vec<_> =
+            self.clients.all().into_iter().filter(|client| client.is(Traits::BLOCKED)).collect();
+        let for_keys: Vec<_> = core.blocked.keys().copied().collect();
+        core.interrupt_blocked(&error);
+        for client in waiting {
+            if !for_keys.contains(&client.number) {
+                client.send(&Reply::Error(error.clone()));
+                client.unblock(Unblock::Answered);
+            }
+            client.close(Close::AfterReplies);
         }
     }
 
@@ -430,7 +456,41 @@ impl Server {
                 if ended {
                     self.let_go();
                 }
+            } else if self.scripts_running.holds() {
+                self.step_beside_script();
             }
+        }
+    }
+
+    /// A failover goes on while a write script holds the dataset: its time may run out, or the script be rolled back.
+    fn step_beside_script(&self) {
+        let mut guard = self.roles.lock();
+        let roles = &mut *guard;
+        if roles.replication.failover_phase() != FailoverPhase::WaitingForSync {
+            return;
+        }
+        let mut actions = Vec::new();
+        let mut fresh = fresh_id;
+        let stream = StreamView { end: self.stream_end.load(Relaxed), kept_from: None, fsynced: None };
+        let mut turn =
+            Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
+        roles.coordinator.step(WriteScript::Running, &mut roles.replication, &mut roles.gate, &mut turn);
+        self.note_conditions(roles);
+        drop(guard);
+        // Before the handover nothing else can be asked for.
+        for action in actions {
+            match action {
+                Action::Log(_, text) => tracing::info!("{text}"),
+                Action::RollBackWriteScript => self.roll_back_script(),
+                Action::ReleasePaused => self.let_go(),
+                _ => {}
+            }
+        }
+    }
+
+    fn roll_back_script(&self) {
+        if let Some(script) = self.scripts_running.holder() {
+            script.set_kill(Kill::Rollback);
         }
     }
 
@@ -502,16 +562,18 @@ impl Server {
     }
 }
 
-/// The stream goes by the name that its history has now.
-fn name_stream(roles: &Roles, core: &mut Core) {
+/// The stream goes by the name that its history has now. Returns whether that is another one.
+fn name_stream(roles: &Roles, core: &mut Core) -> bool {
     let history = roles.replication.history();
     let id = wire(history.id().as_str());
     let previous = history.ancestors().first();
     let (second, until) =
         previous.map_or((NO_REPLID, None), |previous| (wire(previous.id.as_str()), Some(previous.until)));
-    if *core.stream.replid() != id || *core.stream.replid2() != second {
+    let is_new = *core.stream.replid() != id || *core.stream.replid2() != second;
+    if is_new {
         core.stream.change_replid(id);
         core.stream.set_second(second, until);
     }
+    is_new
 }
 

@@ -88,6 +88,7 @@ impl Server {
             deny_scripts_is_off: AtomicBool::new(false),
             config: SharedConfig::new(config),
             config_file,
+            ending: Default::default(),
             memory_at_start: super::memory::used(),
             listening: Mutex::default(),
         }))
@@ -136,13 +137,37 @@ impl Server {
         Ok(outcome?)
     }
 
+    /// Waits for what ends the server: SHUTDOWN, or a signal after which everything could be saved.
     async fn ended(&self) -> Result<(), StartError> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => tracing::warn!("Received SIGTERM scheduling shutdown..."),
-            _ = interrupt.recv() => tracing::warn!("Received SIGINT scheduling shutdown..."),
+        loop {
+            let options = tokio::select! {
+                () = self.ending.notified() => break,
+                _ = terminate.recv() => {
+                    tracing::warn!("Received SIGTERM scheduling shutdown...");
+                    self.config().shutdown_on_sigterm
+                }
+                _ = interrupt.recv() => {
+                    tracing::warn!("Received SIGINT scheduling shutdown...");
+                    self.config().shutdown_on_sigint
+                }
+            };
+            tracing::warn!("User requested shutdown...");
+            if self.scripts_running.holds() {
+                break;
+            }
+            let save = options.save || (!options.nosave && !self.config().save.0.is_empty());
+            if self.prepare_to_end(&mut self.core.write(), save).is_ok() || options.force {
+                break;
+            }
+        }
+        let config = self.config();
+        if !config.unixsocket.is_empty() {
+            tracing::info!("Removing the unix socket file.");
+            // It may have been removed by somebody else.
+            let _ = std::fs::remove_file(config.unixsocket.as_path());
         }
         tracing::warn!("Valkey is now ready to exit, bye bye...");
         Ok(())

@@ -41,8 +41,8 @@ pub fn append(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {
 
 pub fn setrange(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {
     let (key, part) = (args[1], args[3]);
-    let offset = usize::try_from(integer(args[2])?)
-        .map_err(|_| ErrorReply::new("ERR offset is out of range"))?;
+    let offset =
+        usize::try_from(integer(args[2])?).map_err(|_| ErrorReply::new("ERR offset is out of range"))?;
     let length = transaction.string(key)?.map(StringValue::len);
     if part.is_empty() {
         return Ok(Reply::Integer(length.unwrap_or(0) as i64));

@@ -63,9 +63,7 @@ fn parse(words: &[&[u8]]) -> Result<Options, ErrorReply> {
         }
     }
     if options.ranges && options.length_only {
-        return Err(ErrorReply::new(
-            "ERR If you want both the length and indexes, please just use IDX.",
-        ));
+        return Err(ErrorReply::new("ERR If you want both the length and indexes, please just use IDX."));
     }
     Ok(options)
 }

@@ -4,11 +4,12 @@ use super::super::parse::integer;
 use super::edit::{add, append, decrby, incrbyfloat, setrange};
 use super::lcs::lcs;
 use super::{
-    delifeq, get, getdel, getex, getrange, getset, mget, mset, msetex, msetnx, set, set_expiring, setnx, strlen,
+    delifeq, get, getdel, getex, getrange, getset, mget, mset, msetex, msetnx, set, set_expiring, setnx,
+    strlen,
 };
 use crate::command::{
-    Argument, ArgumentKind, BeginSearch, DataCommand, FindKeys, Flags, Group, KeySpec, KeyUse,
-    ReadFn, WriteFn,
+    Argument, ArgumentKind, BeginSearch, DataCommand, FindKeys, Flags, Group, KeySpec, KeyUse, ReadFn,
+    WriteFn,
 };
 use crate::commands::options::{KEEPTTL, NX, TIMES, XX};
 
@@ -44,12 +45,7 @@ const fn writing(keys: &'static [KeySpec], function: WriteFn) -> DataCommand {
 const FAST_GROWING: Flags = Flags::DENYOOM.and(Flags::FAST);
 
 pub const COMMANDS: &[DataCommand] = &[
-    DataCommand {
-        name: "get",
-        summary: "The string at a key.",
-        flags: Flags::FAST,
-        ..reading(get)
-    },
+    DataCommand { name: "get", summary: "The string at a key.", flags: Flags::FAST, ..reading(get) },
     DataCommand {
         name: "strlen",
         summary: "The length of a string in bytes.",
@@ -281,4 +277,3 @@ pub const COMMANDS: &[DataCommand] = &[
 const fn counting(function: WriteFn) -> DataCommand {
     DataCommand { arity: 2, flags: FAST_GROWING, arguments: &[KEY], ..writing(KEY_COUNTED, function) }
 }
-

@@ -3,9 +3,12 @@
 use crate::base::file::SystemFileSystem;
 use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
+use crate::server::Server;
 use crate::server::admission::Conditions;
 use crate::server::call::Call;
+use crate::server::client::Traits;
 use crate::server::config::Access;
+use crate::server::session::Session;
 use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
 
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
@@ -96,9 +99,8 @@ fn set(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     }
     let server = call.server();
     let pairs: Vec<(&[u8], &[u8])> = call.args[2..].chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
-    let address = &call.session.client.address;
-    let is_local = address.starts_with("127.") || address.starts_with("[::1]") || !address.contains('.');
-    let access = Access { is_local, is_loading: server.conditions.has(Conditions::LOADING) };
+    let access =
+        Access { is_local: is_local(call.session), is_loading: server.conditions.has(Conditions::LOADING) };
     let executor = &mut *call.executor;
     server.config.set(&pairs, access, &mut |change, config| server.apply(executor, change.effect, config))?;
     server.refresh();
@@ -110,12 +112,22 @@ fn set(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     Ok(Reply::Ok.into())
 }
 
+/// Is the client on this machine?
+pub fn is_local(session: &Session) -> bool {
+    let address = &session.client.address;
+    session.client.is(Traits::UNIX_SOCKET) || address.starts_with("127.") || address.starts_with("[::1]")
+}
+
 fn rewrite(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
-    let server = call.server();
+    rewrite_file(call.server(), false)
+}
+
+/// CONFIG REWRITE; with `force_all` directives at their defaults are written too.
+pub fn rewrite_file(server: &Server, force_all: bool) -> Result<HostOutcome, ErrorReply> {
     let Some(path) = &server.config_file else {
         return Err(ErrorReply::new("ERR The server is running without a config file"));
     };
-    match server.config().rewrite(&SystemFileSystem, path, &[], false) {
+    match server.config().rewrite(&SystemFileSystem, path, &[], force_all) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             Ok(Reply::Ok.into())

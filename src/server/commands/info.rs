@@ -11,6 +11,7 @@ use crate::server::call::Call;
 use crate::server::client::Traits;
 use crate::server::command_line::VALKEY_VERSION;
 use crate::server::core::Core;
+use crate::server::lazy_free;
 use crate::server::pubsub::Subject;
 use crate::server::table::{HostCommand, HostHandler, HostOutcome};
 
@@ -194,8 +195,8 @@ fn memory(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
     lines.put("mem_clients_normal", 0);
     lines.put("mem_allocator", "jemalloc-5.3.0");
     lines.put("mem_overhead_db_hashtable_rehashing", 0);
-    lines.put("lazyfree_pending_objects", 0);
-    lines.put("lazyfreed_objects", 0);
+    lines.put("lazyfree_pending_objects", lazy_free::pending());
+    lines.put("lazyfreed_objects", lazy_free::freed());
 }
 
 fn percent(part: u64, whole: u64) -> f64 {

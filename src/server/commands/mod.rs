@@ -3,7 +3,10 @@
 pub mod client;
 pub mod config;
 pub mod connection;
+pub mod debug;
+pub mod functions;
 pub mod info;
+pub mod persistence;
 pub mod pubsub;
 pub mod replication;
 pub mod scripting;
@@ -19,7 +22,10 @@ pub const FAMILIES: &[&[HostCommand]] = &[
     connection::COMMANDS,
     client::COMMANDS,
     config::COMMANDS,
+    debug::COMMANDS,
+    functions::COMMANDS,
     info::COMMANDS,
+    persistence::COMMANDS,
     server::COMMANDS,
     pubsub::COMMANDS,
     replication::COMMANDS,

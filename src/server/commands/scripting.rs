@@ -210,6 +210,9 @@ fn script_load(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     call.executor.reactor.engine.borrow_mut().compile(&script)?;
     let hex = script.digest().hex();
     call.server().scripts.insert(script, Origin::Load);
+    // It changes no key, but whoever takes over must know it.
+    let args = call.args;
+    call.executor.transaction(call.session).state_effect(args);
     Ok(Reply::Owned(hex.to_vec()).into())
 }
 

@@ -1,0 +1,199 @@
+//! DEBUG: what tests and people who look for faults need. Refused unless `enable-debug-command` allows it.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crate::base::number::{parse_f64, parse_i64};
+use crate::command::{Command, Flags, Group};
+use crate::keyspace::Digest;
+use crate::protocol::{ErrorReply, Reply};
+use crate::server::call::Call;
+use crate::server::config::ProtectedAction;
+use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+
+const FLAGS: Flags =
+    Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE).and(Flags::PROTECTED);
+
+pub const COMMANDS: &[HostCommand] = &[HostCommand {
+    name: "debug",
+    summary: "For tests and for people who look for faults.",
+    complexity: "Depends on subcommand",
+    group: Group::Server,
+    arity: -2,
+    flags: FLAGS,
+    ..Command::host(HostHandler::Plain(debug))
+}];
+
+const HELP: &[&str] = &[
+    "CONFIG-REWRITE-FORCE-ALL",
+    "    Like CONFIG REWRITE, with every directive.",
+    "DIGEST",
+    "    Return a digest of the whole dataset.",
+    "DIGEST-VALUE <key> [<key> ...]",
+    "    Return a digest of each value.",
+    "ERROR <string>",
+    "    Return the string as an error.",
+    "LOADAOF",
+    "    Put what the AOF holds in place of the dataset.",
+    "LOG <message>",
+    "    Write the message to the log.",
+    "OBJECT <key>",
+    "    Return how a value is kept.",
+    "POPULATE <count> [<prefix>] [<size>]",
+    "    Make <count> strings named <prefix>:<number>.",
+    "RELOAD [NOSAVE]",
+    "    Save the RDB file and load it again.",
+    "SET-ACTIVE-EXPIRE <0|1>",
+    "    Whether keys are deleted by themselves when their time has passed.",
+    "SET-DISABLE-DENY-SCRIPTS <0|1>",
+    "    Whether scripts may call what is not for scripts.",
+    "SLEEP <seconds>",
+    "    Stop the server for a time.",
+];
+
+type Subcommand = (&'static str, PlainFn);
+
+const SUBCOMMANDS: &[Subcommand] = &[
+    ("sleep", sleep),
+    ("set-active-expire", |call| flag(call, |server| &server.active_expire_is_off, true)),
+    ("set-disable-deny-scripts", |call| flag(call, |server| &server.deny_scripts_is_off, false)),
+    ("digest", |call| Ok(Reply::Status(Digest::of_keyspace(&call.core().keyspace).hex().into()).into())),
+    ("digest-value", digest_values),
+    ("object", object),
+    ("populate", populate),
+    ("reload", reload),
+    ("loadaof", |call| {
+        call.executor.finish_batch();
+        match call.server().reload_aof() {
+            Ok(()) => Ok(Reply::Ok.into()),
+            Err(error) => {
+                Err(ErrorReply::from_text(format!("ERR Error trying to load the AOF files: {error}")))
+            }
+        }
+    }),
+    ("log", |call| {
+        let message = String::from_utf8_lossy(argument(call, 2)?).into_owned();
+        tracing::warn!("DEBUG LOG: {message}");
+        Ok(Reply::Ok.into())
+    }),
+    ("error", |call| Err(ErrorReply::from_text(argument(call, 2)?.to_vec()))),
+    ("config-rewrite-force-all", |call| super::config::rewrite_file(call.server(), true)),
+    ("help", |call| Ok(super::help(call, HELP).into())),
+];
+
+fn debug(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let allowed = match call.server().config().enable_debug_command {
+        ProtectedAction::Yes => true,
+        ProtectedAction::Local => super::config::is_local(call.session),
+        ProtectedAction::No => false,
+    };
+    if !allowed {
+        return Err(ErrorReply::new(
+            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it \
+             from a local connection, otherwise you need to set this option in the configuration file, and then \
+             restart the server.",
+        ));
+    }
+    let name = call.args[1].to_ascii_lowercase();
+    match SUBCOMMANDS.iter().find(|(known, _)| known.as_bytes() == name) {
+        Some((_, function)) => function(call),
+        None => Err(super::wrong_subcommand_arguments(call)),
+    }
+}
+
+fn argument<'a>(call: &Call<'a, '_>, index: usize) -> Result<&'a [u8], ErrorReply> {
+    call.args.get(index).copied().ok_or_else(|| super::wrong_subcommand_arguments(call))
+}
+
+fn sleep(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let seconds = parse_f64(argument(call, 2)?).filter(|seconds| (0.0..1e9).contains(seconds));
+    let seconds = seconds.ok_or(ErrorReply::NOT_A_FLOAT)?;
+    // The whole server is to stand still, so the dataset is held.
+    call.core_mut();
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    Ok(Reply::Ok.into())
+}
+
+fn flag(
+    call: &mut Call<'_, '_>,
+    of: fn(&crate::server::Server) -> &std::sync::atomic::AtomicBool,
+    off_value: bool,
+) -> Result<HostOutcome, ErrorReply> {
+    let on = parse_i64(argument(call, 2)?).ok_or(ErrorReply::NOT_AN_INTEGER)? != 0;
+    of(call.server()).store(on != off_value, Relaxed);
+    Ok(Reply::Ok.into())
+}
+
+fn digest_values(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let (args, database) = (call.args, call.session.database);
+    let database = call.core().keyspace.database(database);
+    let digest = |key: &&[u8]| database.get(key).map(Digest::of_value).unwrap_or_default();
+    let digests = args[2..].iter().map(|key| Reply::Status(digest(key).hex().into()));
+    Ok(Reply::Array(digests.collect()).into())
+}
+
+fn object(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let (key, database, now_ms) = (argument(call, 2)?, call.session.database, call.executor.now_ms);
+    let core = call.core();
+    let Some(entry) = core.keyspace.database(database).get(key) else { return Err(ErrorReply::NO_SUCH_KEY) };
+    let length = crate::rdb::dump(entry).len().saturating_sub(11);
+    Ok(Reply::Status(
+        format!(
+            "Value at:{:p} refcount:1 encoding:{} serializedlength:{length} lru:{} lru_seconds_idle:{}",
+            std::ptr::from_ref(entry.key()).cast::<u8>(),
+            entry.encoding(),
+            entry.access_clock(),
+            crate::keyspace::AccessPolicy::idle_seconds(entry, now_ms),
+        )
+        .into(),
+    )
+    .into())
+}
+
+fn populate(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let count = parse_i64(argument(call, 2)?).filter(|count| *count >= 0).ok_or(ErrorReply::OUT_OF_RANGE)?;
+    let prefix = call.args.get(3).copied().unwrap_or(b"key");
+    let size = match call.args.get(4) {
+        Some(size) => {
+            parse_i64(size).and_then(|size| usize::try_from(size).ok()).ok_or(ErrorReply::OUT_OF_RANGE)?
+        }
+        None => 0,
+    };
+    let mut transaction = call.executor.transaction(call.session);
+    for number in 0..count {
+        let mut key = prefix.to_vec();
+        key.extend_from_slice(format!(":{number}").as_bytes());
+        if transaction.contains(&key) {
+            continue;
+        }
+        let mut value = format!("value:{number}").into_bytes();
+        if size > 0 {
+            value.resize(size, 0);
+        }
+        transaction.insert_string(&key, &value, None);
+        transaction.touched(&key);
+    }
+    Ok(Reply::Ok.into())
+}
+
+fn reload(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let has = |word: &str| call.args[2..].iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    let nosave = has("nosave");
+    if has("merge") || has("noflush") {
+        return Err(ErrorReply::new("ERR DEBUG RELOAD understands no option but NOSAVE"));
+    }
+    let server = call.server();
+    let core = call.core_mut();
+    if !nosave && server.save_now(core).is_err() {
+        return Err(ErrorReply::new("ERR"));
+    }
+    match server.reload(core) {
+        Ok(()) => {
+            tracing::warn!("DB reloaded by DEBUG RELOAD");
+            Ok(Reply::Ok.into())
+        }
+        Err(error) => Err(ErrorReply::from_text(format!(
+            "ERR Error trying to load the RDB dump, check server logs: {error}"
+        ))),
+    }
+}

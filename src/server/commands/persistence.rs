@@ -1,0 +1,178 @@
+//! Saving: SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE, SHUTDOWN. What is saved and how is in `server::persistence`.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::command::{Argument, Command, Flags, Group};
+use crate::protocol::{ErrorReply, Reply};
+use crate::server::call::Call;
+use crate::server::persistence::SavingKind;
+use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+
+const SAVING: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::NO_ASYNC_LOADING);
+
+pub const COMMANDS: &[HostCommand] = &[
+    HostCommand {
+        name: "save",
+        summary: "Saves the dataset into the RDB file, while everybody waits.",
+        complexity: "O(N), N being the number of keys",
+        arity: 1,
+        ..command(SAVING.and(Flags::NO_MULTI), save)
+    },
+    HostCommand {
+        name: "bgsave",
+        summary: "Saves the dataset into the RDB file, in the background.",
+        arity: -1,
+        arguments: &[
+            Argument::one_of("operation", &[Argument::word("SCHEDULE"), Argument::word("CANCEL")]).optional()
+        ],
+        ..command(SAVING, bgsave)
+    },
+    HostCommand {
+        name: "bgrewriteaof",
+        summary: "Writes the AOF anew, in the background.",
+        arity: 1,
+        ..command(SAVING, bgrewriteaof)
+    },
+    HostCommand {
+        name: "lastsave",
+        summary: "When the dataset was saved last, in Unix seconds.",
+        arity: 1,
+        flags: Flags::LOADING.and(Flags::STALE).and(Flags::FAST),
+        categories: crate::command::Categories::ADMIN.and(crate::command::Categories::DANGEROUS),
+        ..command(Flags::NONE, |call| {
+            Ok(Reply::Integer(call.server().persistence.last_save_seconds.load(Relaxed) as i64).into())
+        })
+    },
+    HostCommand {
+        name: "shutdown",
+        summary: "Ends the server, after saving if there are save points.",
+        complexity: "O(N) when saving, N being the number of keys",
+        arity: -1,
+        arguments: &[
+            Argument::one_of("save-selector", &[Argument::word("NOSAVE"), Argument::word("SAVE")]).optional(),
+            Argument::word("NOW").optional(),
+            Argument::word("FORCE").optional(),
+            Argument::word("ABORT").optional(),
+        ],
+        ..command(
+            Flags::ADMIN
+                .and(Flags::NOSCRIPT)
+                .and(Flags::LOADING)
+                .and(Flags::STALE)
+                .and(Flags::NO_MULTI)
+                .and(Flags::ALLOW_BUSY),
+            shutdown,
+        )
+    },
+];
+
+const fn command(flags: Flags, function: PlainFn) -> HostCommand {
+    Command { group: Group::Server, flags, ..Command::host(HostHandler::Plain(function)) }
+}
+
+fn save(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let server = call.server();
+    if server.persistence.saving().is_some_and(|saving| saving.kind == SavingKind::Rdb) {
+        return Err(ErrorReply::new("ERR Background save already in progress"));
+    }
+    match server.save_now(call.core()) {
+        Ok(()) => Ok(Reply::Ok.into()),
+        Err(_) => Err(ErrorReply::new("ERR")),
+    }
+}
+
+fn bgsave(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let schedule = match &call.args[1..] {
+        [] => false,
+        [word] if word.eq_ignore_ascii_case(b"schedule") => true,
+        [word] if word.eq_ignore_ascii_case(b"cancel") => return cancel(call),
+        _ => return Err(ErrorReply::SYNTAX),
+    };
+    let server = call.server();
+    match server.persistence.saving() {
+        Some(saving) if saving.kind == SavingKind::Rdb => {
+            Err(ErrorReply::new("ERR Background save already in progress"))
+        }
+        Some(_) if schedule => {
+            server.persistence.save_is_scheduled.store(true, Relaxed);
+            Ok(Reply::Status("Background saving scheduled".into()).into())
+        }
+        Some(_) => Err(ErrorReply::new(
+            "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
+        )),
+        None => {
+            server.save_in_background(call.core());
+            Ok(Reply::Status("Background saving started".into()).into())
+        }
+    }
+}
+
+fn cancel(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let server = call.server();
+    if server.cancel_saving(SavingKind::Rdb) {
+        return Ok(Reply::Status("Background saving cancelled".into()).into());
+    }
+    if server.persistence.save_is_scheduled.swap(false, Relaxed) {
+        return Ok(Reply::Status("Scheduled background saving cancelled".into()).into());
+    }
+    Err(ErrorReply::new("ERR Background saving is currently not in progress or scheduled"))
+}
+
+fn bgrewriteaof(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let server = call.server();
+    if !server.persistence.has_aof() {
+        return Err(ErrorReply::new(
+            "ERR The append-only file is off: turn it on with CONFIG SET appendonly yes",
+        ));
+    }
+    match server.persistence.saving() {
+        Some(saving) if saving.kind == SavingKind::Aof => {
+            return Err(ErrorReply::new("ERR Background append only file rewriting already in progress"));
+        }
+        Some(_) => {
+            server.persistence.rewrite_is_scheduled.store(true, Relaxed);
+            return Ok(Reply::Status("Background append only file rewriting scheduled".into()).into());
+        }
+        None => {}
+    }
+    match server.rewrite_aof(call.core_mut()) {
+        Ok(_) => Ok(Reply::Status("Background append only file rewriting started".into()).into()),
+        Err(_) => Err(ErrorReply::new(
+            "ERR Can't execute an AOF background rewriting. Please check the server logs for more information.",
+        )),
+    }
+}
+
+fn shutdown(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let (mut save, mut nosave, mut force, mut abort) = (false, false, false, false);
+    for word in &call.args[1..] {
+        match word.to_ascii_lowercase().as_slice() {
+            b"save" => save = true,
+            b"nosave" => nosave = true,
+            b"force" => force = true,
+            b"abort" => abort = true,
+            // There is nobody that an ending server waits for yet.
+            b"now" => {}
+            _ => return Err(ErrorReply::SYNTAX),
+        }
+    }
+    if (save && nosave) || (abort && call.args.len() > 2) {
+        return Err(ErrorReply::SYNTAX);
+    }
+    if abort {
+        return Err(ErrorReply::new("ERR No shutdown in progress."));
+    }
+    let server = call.server();
+    tracing::warn!("User requested shutdown...");
+    if server.scripts_running.holds() {
+        // SHUTDOWN NOSAVE while a script is busy: what it has done so far is given up with everything else.
+        std::process::exit(0);
+    }
+    let save = save || (!nosave && !server.config().save.0.is_empty());
+    if server.prepare_to_end(call.core_mut(), save).is_err() && !force {
+        tracing::warn!("Errors trying to shut down the server. Check the logs for more information.");
+        return Err(ErrorReply::new("ERR Errors trying to SHUTDOWN. Check logs."));
+    }
+    server.end();
+    Ok(Reply::None.into())
+}
