@@ -96,9 +96,10 @@ impl Server {
     }
 
     /// The history in which the dataset was saved goes on.
-    fn adopt_saved_history(&self, core: &mut Core, replid: [u8; 40], offset: u64, _database: usize) {
+    fn adopt_saved_history(&self, core: &mut Core, replid: [u8; 40], offset: u64, database: usize) {
         core.stream.adopt(replid, offset);
         core.stream.start_backlog(self.config().repl_backlog_size as usize);
+        core.stream.append_received(b"", Some(database));
     }
 
     /// Reads an RDB file into a dataset of its own.
@@ -207,6 +208,7 @@ impl Server {
         if let Some(base) = manifest.base() {
             let alone = manifest.incrs().is_empty();
             history = self.load_base(files, &base.name, alone, &reactor, &mut session)?;
+            session.select(history.map_or(0, |(_, _, database)| database));
         }
         {
             let mut core = self.core.write();
@@ -231,6 +233,10 @@ impl Server {
         for incr in manifest.incrs() {
             let is_last = Some(incr.sequence) == last;
             self.load_commands(files, &incr.name, 0, is_last, true, &reactor, &mut session)?;
+        }
+        // The stream goes on in the database that its last SELECT chose.
+        if last.is_some() {
+            self.core.write().stream.append_received(b"", Some(session.database));
         }
         Ok(())
     }
@@ -317,7 +323,6 @@ impl Server {
         let mut transaction: Option<Vec<u8>> = None;
         let mut queued: Vec<Vec<Vec<u8>>> = Vec::new();
         let mut count = 0usize;
-        session.select(0);
         let result = loop {
             count += 1;
             if count.is_multiple_of(COMMANDS_AT_ONCE) {

@@ -167,6 +167,11 @@ async fn run_request(
         executor.server.scripts_running.ended().await;
     }
     let alone = !executor.in_unit();
+    // The role may have changed until the dataset was free.
+    if alone && let Err(error) = check(executor, session, request) {
+        executor.reactor.engine.borrow_mut().abandon(run);
+        return Reply::Error(error);
+    }
     executor.begin_unit();
     if !request.is_read_only() && alone {
         executor.core_mut().writes.begin_journal();

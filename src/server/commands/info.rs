@@ -302,7 +302,18 @@ fn stats(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     }
 }
 
-fn replication(_lines: &mut Lines, _server: &Arc<Server>, _core: &Core) {}
+fn replication(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
+    let config = server.config();
+    let shown = crate::replication::info::Shown {
+        priority: config.replica_priority.into(),
+        read_only: config.replica_read_only,
+        announced: config.replica_announced,
+        backlog_size: config.repl_backlog_size,
+    };
+    let stream = server.stream_view(core);
+    let roles = server.roles.lock();
+    lines.0 += &crate::replication::info::info(&roles.replication, &stream, &shown, server.uptime_ms());
+}
 
 fn cpu(lines: &mut Lines, _server: &Arc<Server>, _core: &Core) {
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
