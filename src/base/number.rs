@@ -176,6 +176,25 @@ fn shortest_digits(text: &[u8]) -> (smallvec::SmallVec<[u8; 24]>, i32) {
     (digits, point)
 }
 
+/// A double with 17 significant digits, as C's `%.17g` writes it: enough to read back the same value, and seldom the
+/// shortest such text.
+pub fn format_significant(value: f64) -> Vec<u8> {
+    if value == 0.0 || !value.is_finite() {
+        return format_f64(value);
+    }
+    let scientific = format!("{value:.16e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let trimmed = |text: &str| text.trim_end_matches('0').trim_end_matches('.').to_owned();
+    if (-4..17).contains(&exponent) {
+        let decimals = (16 - exponent) as usize;
+        let fixed = format!("{value:.decimals$}");
+        return if decimals == 0 { fixed } else { trimmed(&fixed) }.into_bytes();
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", trimmed(mantissa), exponent.abs()).into_bytes()
+}
+
 /// Writes `value` with exactly `decimals` (1 to 17) digits after the point, as distances and
 /// percentages show; `None` if the scaled value does not fit 64 bits.
 pub fn format_fixed(value: f64, decimals: usize) -> Option<Vec<u8>> {
@@ -315,6 +334,28 @@ mod tests {
             (5e-324, "5e-324"),
         ] {
             assert_eq!(double(value), text);
+        }
+    }
+
+    #[test]
+    fn seventeen_digits() {
+        for (value, text) in [
+            (0.1, "0.10000000000000001"),
+            (1e20, "1e+20"),
+            (1e17, "1e+17"),
+            (1e16, "10000000000000000"),
+            (123456789012345678.0, "1.2345678901234568e+17"),
+            (1e-7, "9.9999999999999995e-08"),
+            (0.00001, "1.0000000000000001e-05"),
+            (0.0001, "0.0001"),
+            (3.0, "3"),
+            (-12345.678, "-12345.678"),
+            (-0.0, "-0"),
+            (f64::INFINITY, "inf"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+        ] {
+            assert_eq!(String::from_utf8(format_significant(value)).unwrap(), text);
         }
     }
 

@@ -134,11 +134,17 @@ fn in_database<R>(
     result
 }
 
+/// Puts in an entry as a new one, even if there is one of its key: it was not changed but has gone.
+fn insert_anew(transaction: &mut WriteTxn<'_>, entry: Entry) {
+    let old = transaction.remove(entry.key());
+    transaction.discard_if_any(old);
+    transaction.insert(entry);
+}
+
 /// Puts in an entry that was elsewhere, and leaves its access clock as it was.
 fn insert_as_used(transaction: &mut WriteTxn<'_>, entry: Entry) {
     let (key, clock) = (entry.key().to_vec(), entry.access_clock());
-    let old = transaction.insert(entry);
-    transaction.discard_if_any(old);
+    insert_anew(transaction, entry);
     let database = transaction.keyspace().database(transaction.database);
     if let Some(entry) = database.get(&key) {
         entry.set_access_clock(clock);
@@ -181,10 +187,10 @@ fn move_key(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {
     if in_database(transaction, target, |transaction| transaction.contains(key)) {
         return Ok(Reply::Integer(0));
     }
+    in_database(transaction, target, |transaction| insert_as_used(transaction, entry));
     transaction.remove(key);
     transaction.changed(EventClasses::GENERIC, "move_from", key, 1);
     in_database(transaction, target, |transaction| {
-        insert_as_used(transaction, entry);
         transaction.changed(EventClasses::GENERIC, "move_to", key, 0);
     });
     Ok(Reply::Integer(1))
@@ -217,8 +223,7 @@ fn copy(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {
         if transaction.contains(new_key) && !replace {
             return false;
         }
-        let old = transaction.insert(copy);
-        transaction.discard_if_any(old);
+        insert_anew(transaction, copy);
         transaction.changed(EventClasses::GENERIC, "copy_to", new_key, 1);
         true
     });

@@ -60,12 +60,12 @@ pub fn has_passed(transaction: &WriteTxn<'_>, at_ms: i64) -> bool {
     transaction.expiry == KeyExpiry::Delete && at_ms <= transaction.now_ms as i64
 }
 
-/// Deletes a key that was given a moment in the past: a change, of which replicas are told as a deletion.
+/// Deletes a key that was given a moment in the past: a change, of which replicas are told as of any that has expired.
 pub fn delete_as_expired(transaction: &mut WriteTxn<'_>, key: &[u8]) {
-    let lazy = transaction.settings().lazy_free.expire;
-    if transaction.delete(key) {
+    if transaction.contains(key) {
+        transaction.expire(key);
         transaction.count_changes(1);
-        transaction.state_effect(&[if lazy { b"UNLINK" } else { b"DEL" }, key]);
+        transaction.state_no_effect();
     }
 }
 

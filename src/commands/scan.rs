@@ -6,7 +6,7 @@
 use super::options;
 use super::parse::{integer, is};
 use crate::base::glob::{Case, matches};
-use crate::base::number::format_f64;
+use crate::base::number::{format_f64, format_significant};
 use crate::command::{Args, Argument, ArgumentKind, Categories, DataCommand, Group, KeySpec, KeyUse, ReadFn};
 use crate::keyspace::{Entry, KeyExpiry, Reader};
 use crate::protocol::{CommandResult, ErrorReply, Reply};
@@ -203,14 +203,19 @@ fn zscan<'k>(reader: &Reader<'k>, args: &Args<'_>) -> CommandResult<'k> {
     let cursor = options::cursor(args[2])?;
     let Some(set) = reader.sorted_set(args[1])? else { return Ok(step(0, Vec::new())) };
     let options = Options::parse(&args[3..], Walk::SortedSet)?;
+    // Clients see which form a sorted set has by how its scores are written here.
+    let format = if set.encoding() == "listpack" { format_f64 } else { format_significant };
     let mut found = Vec::new();
     let cursor = set.scan(cursor, options.count, |member, score| {
         if options.wants_element(member) {
             found.push(owned(member));
             if !options.names_only {
-                found.push(Reply::Owned(format_f64(score)));
+                found.push(Reply::Owned(format(score)));
             }
         }
     });
     Ok(step(cursor, found))
 }
+
+#[cfg(test)]
+mod tests;

@@ -323,3 +323,6 @@ fn follow<'k>(reader: &Reader<'k>, pattern: &[u8], element: Element<'k>) -> Opti
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

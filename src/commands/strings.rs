@@ -105,7 +105,7 @@ impl<'a> SetOptions<'a> {
                 (None | Some(Condition::Present), _) if is(word, "xx") => {
                     options.condition = Some(Condition::Present);
                 }
-                (None | Some(Condition::Equal(_)), _) if known == Known::All && is(word, "ifeq") => {
+                (None, _) if known == Known::All && is(word, "ifeq") => {
                     let [value, after @ ..] = rest else { return Err(ErrorReply::SYNTAX) };
                     options.condition = Some(Condition::Equal(value));
                     rest = after;

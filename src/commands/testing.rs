@@ -78,7 +78,7 @@ impl TestData {
             _ => Err(ErrorReply::SYNTAX),
         });
         assert_eq!(transaction.database, *database, "a command must leave the selected database");
-        for event in state.finish().events {
+        for event in state.finish(keyspace).events {
             let place =
                 if event.database == *database { String::new() } else { format!("{}:", event.database) };
             events.push(format!("{place}{} {}", event.name, event.key.escape_ascii()));

@@ -92,3 +92,6 @@ impl Digest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,8 +37,8 @@ use crate::types::sorted_set::SortedSet;
 /// Longer strings are boxed, so that a copy of the entry (new expiry, new key, a snapshot) does not copy them.
 const MAX_INLINE_LEN: usize = 16 * 1024;
 
-/// Strings of up to this many bytes are called `embstr`, as clients expect, longer ones `raw`.
-const MAX_EMBSTR_LEN: usize = 44;
+/// Strings are called `embstr` where Valkey 9.1 keeps them with their key in two cache lines.
+const EMBEDDED_BYTES: usize = 128;
 
 const CLOCK_MASK: u32 = 0x00ff_ffff;
 const REPRESENTATION_SHIFT: u32 = 24;
@@ -270,7 +270,7 @@ impl Entry {
         match self.value() {
             ValueRef::Integer(_) => "int",
             ValueRef::String(value) => match representation(self.state()) {
-                Representation::Inline if value.len() <= MAX_EMBSTR_LEN => "embstr",
+                Representation::Inline if self.would_embed(value.len()) => "embstr",
                 _ => "raw",
             },
             ValueRef::List(list) => list.encoding(),
@@ -278,6 +278,15 @@ impl Entry {
             ValueRef::SortedSet(set) => set.encoding(),
             ValueRef::Hash(hash) => hash.encoding(),
         }
+    }
+
+    /// Does a value of this length share an allocation with its key in Valkey 9.1? There it has an object header of 8
+    /// bytes, 8 for an expiry, a byte that says where the key is, and two strings with their headers and end marks.
+    fn would_embed(&self, value_len: usize) -> bool {
+        let key_len = self.key().len();
+        let key_header = if key_len < 32 { 1 } else { 3 };
+        let expiry = if self.expire_at_ms().is_some() { 8 } else { 0 };
+        8 + expiry + 1 + (key_header + key_len + 1) + (3 + value_len + 1) <= EMBEDDED_BYTES
     }
 
     /// The bytes of a string, a number's being written into `buffer`; `None` for other kinds.
@@ -714,8 +723,12 @@ mod tests {
             match number {
                 _ if self.edited => "raw",
                 Some(number) if number.to_string().as_bytes() == self.value => "int",
-                _ if self.value.len() <= 44 => "embstr",
-                _ => "raw",
+                _ => {
+                    let headers = if self.key.len() < 32 { 15 } else { 17 };
+                    let expiry = if self.expire_at_ms.is_some() { 8 } else { 0 };
+                    let fits = self.key.len() + self.value.len() + headers + expiry <= 128;
+                    if fits { "embstr" } else { "raw" }
+                }
             }
         }
 

@@ -63,11 +63,12 @@ impl WriteState {
     }
 
     /// Ends a unit: raises watch flags and hands out what is to be published. Effects stay for the stream to take.
-    pub fn finish(&mut self) -> Aftermath {
+    pub fn finish(&mut self, keyspace: &Keyspace) -> Aftermath {
         self.journal = None;
         self.effects.set_muted(false);
         for (database, key) in &self.touched {
-            self.watchers.changed(*database, key);
+            let exists = keyspace.database(*database).get(key).is_some();
+            self.watchers.changed(*database, key, exists);
             self.waited.changed(*database, key);
         }
         let touched = std::mem::take(&mut self.touched);
@@ -346,8 +347,8 @@ impl<'k> WriteTxn<'k> {
         self.keyspace.databases[self.database].set_expiry(key, expire_at_ms)
     }
 
-    /// Deletes a key whose time has passed, as an effect of its own.
-    fn expire(&mut self, key: &[u8]) {
+    /// Deletes a key whose time has passed, or is to count as passed, as an effect of its own.
+    pub fn expire(&mut self, key: &[u8]) {
         let old = self.remove(key);
         self.discard_if_any(old);
         self.tell_expired(key);

@@ -47,12 +47,18 @@ impl Watchers {
             .is_some_and(|watcher| watcher.was_expired)
     }
 
-    pub(super) fn changed(&self, database: usize, key: &[u8]) {
+    /// Raises the flags of those who watch `key`. A key that had expired when it was watched and is gone now is what it
+    /// was: nothing.
+    pub(super) fn changed(&mut self, database: usize, key: &[u8], exists: bool) {
         if self.by_key.is_empty() {
             return;
         }
-        for watcher in self.by_key.get(&(database, Box::from(key))).into_iter().flatten() {
-            watcher.flag.store(true, Relaxed);
+        for watcher in self.by_key.get_mut(&(database, Box::from(key))).into_iter().flatten() {
+            if watcher.was_expired && !exists {
+                watcher.was_expired = false;
+            } else {
+                watcher.flag.store(true, Relaxed);
+            }
         }
     }
 

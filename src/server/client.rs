@@ -44,6 +44,8 @@ impl Traits {
     pub const TRACKING: Traits = Traits(1 << 14);
     /// Held back by a pause or by a busy script.
     pub const POSTPONED: Traits = Traits(1 << 15);
+    /// Has announced itself as a replica, so that replication knows of it.
+    pub const ANNOUNCED: Traits = Traits(1 << 16);
 }
 
 /// Why a connection is to end.

@@ -161,7 +161,11 @@ impl Connection {
             let out = self.session.out.split_off(self.sent);
             super::replicas::serve(self.server.clone(), self.socket, self.session, handover, out, rest).await;
         } else {
-            self.server.clients.remove(self.session.client.number);
+            let number = self.session.client.number;
+            if self.session.client.is(Traits::ANNOUNCED) {
+                self.server.turn_soon(|roles, turn| roles.replication.closed(number, turn)).await;
+            }
+            self.server.clients.remove(number);
         }
     }
 

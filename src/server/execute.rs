@@ -14,6 +14,7 @@ use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 use super::blocking::{BlockedCall, Waiting, serve_ready};
 use super::call::Call;
 use super::core::Core;
+use super::lazy_free;
 use super::reactor::Reactor;
 use super::session::{Origin, Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler, HostOutcome};
@@ -218,7 +219,17 @@ impl<'s> Executor<'s> {
         if session.reply_mode == ReplyMode::SkipNext {
             session.reply_mode = ReplyMode::Skip;
         }
-        let execution = match admission::admit(self, session, entry, args) {
+        let mut admission = admission::admit(self, session, entry, args);
+        if let Ok(admission::Admission::Run(entry)) = &admission
+            && Self::may_write(entry)
+            && !self.is_writing()
+            && self.hold_write().is_ok()
+            && !self.server.conditions.none()
+        {
+            // The role may have changed until the guard was had; while it is held it cannot.
+            admission = admission::admit(self, session, Some(*entry), args);
+        }
+        let execution = match admission {
             Ok(admission::Admission::Run(entry)) => self.call(session, entry, args),
             Ok(admission::Admission::Queue(entry)) => {
                 queue(session, entry, args);
@@ -301,6 +312,12 @@ impl<'s> Executor<'s> {
             Handler::Container => {
                 // Admission finds the subcommand or refuses the request.
                 session.reply(&Reply::Error(ErrorReply::SYNTAX));
+            }
+            // These change the role or look at it, for which the dataset must be free.
+            Handler::Host(HostHandler::Plain(_))
+                if super::commands::replication::needs_dataset(entry) && self.hold_write().is_err() =>
+            {
+                return Execution::Held(admission::Hold::Script);
             }
             Handler::Host(HostHandler::Plain(function)) => {
                 let mut call = Call { executor: self, session, entry, args };
@@ -530,13 +547,14 @@ const LOCK_PATIENCE: Duration = Duration::from_micros(500);
 
 /// Hands the effects of a finished unit to the stream, and its events and invalidations to their subscribers.
 pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
-    let aftermath = core.writes.finish();
+    let aftermath = core.writes.finish(&core.keyspace);
     if !core.writes.effects.is_empty() {
         core.stream.append_unit(core.writes.effects.unit());
         core.writes.effects.clear();
     }
     if !core.writes.garbage.is_empty() {
-        super::loading::drop_later(core.writes.garbage.take());
+        let garbage = core.writes.garbage.take();
+        lazy_free::drop_later(garbage.len(), garbage);
     }
     for event in aftermath.events {
         server.pubsub.publish_event(&event, core.keyspace.settings().events);
@@ -569,6 +587,11 @@ fn note(
 }
 
 impl Executor<'_> {
+    /// Does a call of the entry take the guard for writing?
+    fn may_write(entry: &Entry) -> bool {
+        matches!(entry.handler, Handler::Write(_) | Handler::Blocking(_))
+    }
+
     /// The time of the next command begins now.
     pub fn set_mark(&mut self) {
         self.mark.set(Instant::now());

@@ -13,6 +13,7 @@ use super::admission::{Conditions, find_entry};
 use super::client::Client;
 use super::core::Core;
 use super::execute::Executor;
+use super::lazy_free;
 use super::persistence::brake;
 use super::reactor::Reactor;
 use super::session::{Origin, Session};
@@ -95,9 +96,10 @@ impl Server {
     }
 
     /// The history in which the dataset was saved goes on.
-    fn adopt_saved_history(&self, core: &mut Core, replid: [u8; 40], offset: u64, _database: usize) {
+    fn adopt_saved_history(&self, core: &mut Core, replid: [u8; 40], offset: u64, database: usize) {
         core.stream.adopt(replid, offset);
         core.stream.start_backlog(self.config().repl_backlog_size as usize);
+        core.stream.append_received(b"", Some(database));
     }
 
     /// Reads an RDB file into a dataset of its own.
@@ -167,7 +169,7 @@ impl Server {
         for body in loaded.scripts {
             self.know_script(&body);
         }
-        drop_later(old);
+        lazy_free::drop_later(old.len(), old);
         core.writes.touch_all(&core.keyspace);
         Ok(())
     }
@@ -206,6 +208,7 @@ impl Server {
         if let Some(base) = manifest.base() {
             let alone = manifest.incrs().is_empty();
             history = self.load_base(files, &base.name, alone, &reactor, &mut session)?;
+            session.select(history.map_or(0, |(_, _, database)| database));
         }
         {
             let mut core = self.core.write();
@@ -230,6 +233,10 @@ impl Server {
         for incr in manifest.incrs() {
             let is_last = Some(incr.sequence) == last;
             self.load_commands(files, &incr.name, 0, is_last, true, &reactor, &mut session)?;
+        }
+        // The stream goes on in the database that its last SELECT chose.
+        if last.is_some() {
+            self.core.write().stream.append_received(b"", Some(session.database));
         }
         Ok(())
     }
@@ -316,7 +323,6 @@ impl Server {
         let mut transaction: Option<Vec<u8>> = None;
         let mut queued: Vec<Vec<Vec<u8>>> = Vec::new();
         let mut count = 0usize;
-        session.select(0);
         let result = loop {
             count += 1;
             if count.is_multiple_of(COMMANDS_AT_ONCE) {
@@ -371,7 +377,8 @@ impl Server {
             core.stream.stop_aof();
             let settings = *core.keyspace.settings();
             let databases = core.keyspace.database_count();
-            drop_later(std::mem::replace(&mut core.keyspace, Keyspace::new(databases, settings)));
+            let old = std::mem::replace(&mut core.keyspace, Keyspace::new(databases, settings));
+            lazy_free::drop_later(old.len(), old);
         }
         let files = self.aof_files()?;
         self.conditions.set(Conditions::LOADING, true);
@@ -416,10 +423,4 @@ pub fn history_of(loaded: &Loaded) -> Option<([u8; 40], u64, usize)> {
 
 fn array(replid: &[u8]) -> [u8; 40] {
     replid.try_into().unwrap_or(crate::stream::NO_REPLID)
-}
-
-/// Drops a whole dataset on a thread: that takes long.
-pub fn drop_later<T: Send + 'static>(garbage: T) {
-    // Where no thread can be had it is dropped here.
-    let _ = std::thread::Builder::new().name("lazyfree".into()).spawn(move || drop(garbage));
 }

@@ -17,6 +17,8 @@ pub mod core;
 mod cron;
 pub mod execute;
 mod health;
+pub mod link;
+mod lazy_free;
 pub mod loading;
 pub mod log;
 pub mod memory;
@@ -25,6 +27,7 @@ mod process;
 pub mod pubsub;
 pub mod reactor;
 pub mod replicas;
+pub mod roles;
 pub mod script;
 pub mod scripts_running;
 pub mod session;
@@ -37,7 +40,7 @@ pub mod table;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc::UnboundedSender;
@@ -49,6 +52,7 @@ use self::config::{Config, MaxmemoryPolicy, SharedConfig};
 use self::core::Core;
 use self::persistence::Persistence;
 use self::pubsub::PubSub;
+use self::roles::Roles;
 use self::scripts_running::ScriptsRunning;
 use self::slow_log::SlowLog;
 use self::stats::Stats;
@@ -73,6 +77,13 @@ pub struct Server {
     pub stats: Stats,
     pub slow_log: SlowLog,
     pub persistence: Persistence,
+    /// Replication and failover. Locked after the dataset, never before it.
+    pub roles: Mutex<Roles>,
+    /// The connections of replicas, woken when the stream grows.
+    pub followers: RwLock<Vec<Arc<Client>>>,
+    /// The end of the stream, for those who look without the guard.
+    pub stream_end: AtomicU64,
+    pub born: Instant,
     /// The bodies of EVAL scripts. Functions are part of the dataset and stand in [`core::Core`].
     pub scripts: ScriptCache,
     pub scripts_running: ScriptsRunning,
@@ -123,16 +134,6 @@ impl Server {
         self.conditions.has(Conditions::REPLICA | Conditions::PAUSED)
     }
 
-    /// Does the pause that is in force hold back a call of this entry, given what it and the commands queued before it may do?
-    pub fn pause_holds(&self, _entry: &Entry, _writes: bool, _may_replicate: bool) -> bool {
-        false
-    }
-
-    /// `host:port` of this server's primary, if it has one.
-    pub fn primary_address(&self) -> Option<String> {
-        None
-    }
-
     /// What a write is answered on a read-only replica.
     pub fn readonly_error(&self, _entry: &Entry) -> ErrorReply {
         ErrorReply::new("READONLY You can't write against a read only replica.")
@@ -147,12 +148,6 @@ impl Server {
     pub fn has_user(&self, name: &[u8]) -> bool {
         name == b"default"
     }
-
-    /// CLIENT PAUSE.
-    pub fn pause_clients(&self, _timeout_ms: u64, _only_writes: bool) {}
-
-    /// CLIENT UNPAUSE.
-    pub fn unpause_clients(&self) {}
 
     /// Sends a message to the subscribers of a channel.
     pub fn publish(&self, channel: &[u8], message: &[u8]) -> usize {
@@ -186,6 +181,7 @@ impl Server {
     /// Forgets what a client waits for.
     pub fn forget_waiting(&self, client: &Client) {
         self.core.write().forget_blocked(client.number);
+        self.stop_waiting(client);
     }
 
     /// After something wrote without a batch: the AOF and the replicas get what it did.
@@ -198,11 +194,11 @@ impl Server {
         self.stream_moved(&mut core);
     }
 
-    /// The stream may be longer: replicas are told.
-    pub fn stream_moved(&self, _core: &mut Core) {}
-
     /// Replicas or the disk have confirmed more of the stream.
-    pub fn acknowledged(&self) {}
+    pub fn acknowledged(self: &Arc<Self>) {
+        let mut core = self.core.write();
+        self.turn(&mut core, |roles, turn| roles.replication.fsynced(turn));
+    }
 
     pub fn is_replica(&self) -> bool {
         self.conditions.has(Conditions::REPLICA)
@@ -252,7 +248,7 @@ pub fn keyspace_settings(config: &Config) -> Settings {
             list_compress_depth: config.list_compress_depth,
             quicklist_packed_threshold: 0,
         },
-        events: EventClasses::parse(&config.notify_keyspace_events.to_letters()).unwrap_or_default(),
+        events: event_classes(config.notify_keyspace_events),
         access,
         lazy_free: LazyFree {
             expire: config.lazyfree_lazy_expire,
@@ -263,4 +259,11 @@ pub fn keyspace_settings(config: &Config) -> Settings {
         },
         max_string_length: config.proto_max_bulk_len as usize,
     }
+}
+
+fn event_classes(events: config::KeyspaceEvents) -> EventClasses {
+    let classes = EventClasses::parse(&events.to_letters()).unwrap_or_default();
+    // The letters as CONFIG GET answers them leave `n` out beside `A`.
+    let new = events.contains(config::KeyspaceEvents::NEW_KEY);
+    classes.and(if new { EventClasses::NEW } else { EventClasses::NONE })
 }

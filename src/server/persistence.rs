@@ -339,7 +339,9 @@ impl Server {
                 if files.manifest().base().is_none() {
                     self.write_first_base(core, &mut files)?;
                 }
-                core.stream.forget_selected();
+                if !self.is_replica() {
+                    core.stream.forget_selected();
+                }
                 files.begin_incr()?
             }
         };
@@ -484,6 +486,7 @@ impl Server {
             writer.pending.extend_from_slice(&bytes);
             self.write_pending(writer);
         }
+        writer.written = core.stream.offset();
         writer.state = state_of(&core.stream, std::mem::take(&mut writer.state.incrs));
         if let Err(error) = writer.files.save_state(&writer.state) {
             tracing::warn!("{error}");
@@ -558,7 +561,10 @@ impl Server {
             return Err(incomplete(io::ErrorKind::WriteZero.into()));
         }
         writer.file.sync_data().map_err(incomplete)?;
-        core.stream.forget_selected();
+        // A replica's stream is its primary's and goes on as it is; the base says in which database.
+        if !self.is_replica() {
+            core.stream.forget_selected();
+        }
         let (file, sequence) = writer.files.begin_incr()?;
         writer.file = file;
         writer.state.incrs.push(IncrStart { sequence, offset: core.stream.offset() });

@@ -167,6 +167,11 @@ async fn run_request(
         executor.server.scripts_running.ended().await;
     }
     let alone = !executor.in_unit();
+    // The role may have changed until the dataset was free.
+    if alone && let Err(error) = check(executor, session, request) {
+        executor.reactor.engine.borrow_mut().abandon(run);
+        return Reply::Error(error);
+    }
     executor.begin_unit();
     if !request.is_read_only() && alone {
         executor.core_mut().writes.begin_journal();
@@ -306,13 +311,10 @@ impl Running<'_, '_> {
             }
         }
         let reactor = self.executor.reactor;
-        let name = String::from_utf8_lossy(run.name()).into_owned();
-        reactor.engine.borrow_mut().abandon(run.take());
         let word = if shown.is_function { "FUNCTION" } else { "SCRIPT" };
         tracing::info!("Lua script killed by user with {word} KILL.");
-        let error = ErrorReply::from_text(format!(
-            "ERR Error running script (call to f_{name}): Script killed by user with {word} KILL."
-        ));
+        let message = format!("ERR Script killed by user with {word} KILL.");
+        let error = reactor.engine.borrow_mut().kill(run.take(), &message);
         self.executor.server.stats.count_error(&error);
         Some(Reply::Error(error))
     }

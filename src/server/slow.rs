@@ -13,7 +13,8 @@ use super::reactor::Reactor;
 use super::session::{ReplyMode, Session};
 use super::table::{Entry, HostHandler};
 use super::{commandstats, script};
-use crate::command::{Args, Handler};
+use super::admission::Conditions;
+use crate::command::{Args, Flags, Handler};
 use crate::protocol::{ErrorReply, Reply};
 
 /// Runs a call that [`Executor::run`] found to be slow. Its reply is put into the session.
@@ -65,6 +66,14 @@ async fn execute_transaction(
     }
     while executor.hold_write().is_err() {
         executor.server.scripts_running.ended().await;
+    }
+    if executor.server.conditions.has(Conditions::REPLICA)
+        && executor.server.config().replica_read_only
+        && transaction.queued.iter().any(|queued| queued.entry.flags.has_any(Flags::WRITE))
+    {
+        // Demoted while it waited for the dataset.
+        super::commands::transactions::discard(executor, session);
+        return answer(executor, session, entry, args, Reply::Error(executor.server.readonly_error(entry)));
     }
     let watched_changed = super::commands::transactions::watched_changed(executor, session);
     super::commands::transactions::discard(executor, session);

@@ -58,6 +58,7 @@ impl Server {
             functions: Default::default(),
             blocked: Default::default(),
         };
+        let roles = super::roles::Roles::new(&config, core.stream.replid());
         let slow_log = super::slow_log::SlowLog::default();
         slow_log.set_threshold(config.commandlog_execution_slower_than_us);
         Ok(Arc::new(Server {
@@ -71,6 +72,10 @@ impl Server {
             stats: Default::default(),
             slow_log,
             persistence: Default::default(),
+            roles: Mutex::new(roles),
+            followers: Default::default(),
+            stream_end: AtomicU64::new(0),
+            born: std::time::Instant::now(),
             scripts: Default::default(),
             scripts_running: Default::default(),
             reactor_counters: (0..reactors).map(|_| Arc::default()).collect(),
@@ -100,7 +105,12 @@ impl Server {
             let acceptor = Rc::new(Acceptor { server: self.clone(), reactor: reactor.clone(), others });
             acceptor.listen().await?;
             tracing::info!("Server initialized");
+            self.conditions.set(Conditions::REPLICA, self.config().replicaof.is_some());
             self.load().await?;
+            let (links, asked) = tokio::sync::mpsc::unbounded_channel();
+            tokio::task::spawn_local(super::link::make_links(self.clone(), reactor.clone(), asked));
+            self.begin_role(links);
+            tokio::task::spawn_local(self.clone().tick_roles());
             tokio::task::spawn_local(cron::run(self.clone(), reactor));
             let config = self.config();
             if config.port != 0 {

@@ -145,7 +145,7 @@ fn set_with_expiry() {
     );
     let events = data.events();
     assert_eq!(events[..3], ["new k", "set k", "expire k"]);
-    assert!(events.contains(&"del k".to_owned()));
+    assert!(events.contains(&"expired k".to_owned()));
 }
 
 #[test]

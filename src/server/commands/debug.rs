@@ -41,6 +41,9 @@ const HELP: &[&str] = &[
     "    Return how a value is kept.",
     "POPULATE <count> [<prefix>] [<size>]",
     "    Make <count> strings named <prefix>:<number>.",
+    "PROTOCOL <type>",
+    "    Return a value of a type of the protocol: string, integer, double, null, array, set, map, attrib, push,",
+    "    verbatim, true, false, bignum.",
     "RELOAD [NOSAVE]",
     "    Save the RDB file and load it again.",
     "SET-ACTIVE-EXPIRE <0|1>",
@@ -71,6 +74,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
             }
         }
     }),
+    ("protocol", protocol),
     ("log", |call| {
         let message = String::from_utf8_lossy(argument(call, 2)?).into_owned();
         tracing::warn!("DEBUG LOG: {message}");
@@ -196,4 +200,35 @@ fn reload(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
             "ERR Error trying to load the RDB dump, check server logs: {error}"
         ))),
     }
+}
+
+fn protocol(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let three = || vec![Reply::Integer(0), Reply::Integer(1), Reply::Integer(2)];
+    let reply = match argument(call, 2)?.to_ascii_lowercase().as_slice() {
+        b"string" => Reply::text("Hello World"),
+        b"integer" => Reply::Integer(12345),
+        b"double" => Reply::Double(3.141),
+        b"null" => Reply::Nil,
+        b"array" => Reply::Array(three()),
+        b"set" => Reply::Set(three()),
+        b"map" => {
+            Reply::Map((0..3).map(|number| (Reply::Integer(number), Reply::Bool(number == 1))).collect())
+        }
+        b"attrib" => {
+            let popularity = Reply::Array(vec![Reply::text("key:123"), Reply::Integer(90)]);
+            let text = Reply::text("Some real reply following the attribute");
+            Reply::Attributed(vec![(Reply::text("key-popularity"), popularity)], Box::new(text))
+        }
+        b"push" => Reply::Push(vec![Reply::text("server-cpu-usage"), Reply::Integer(42)]),
+        b"verbatim" => Reply::Verbatim(*b"txt", b"This is a verbatim\nstring".to_vec()),
+        b"true" => Reply::Bool(true),
+        b"false" => Reply::Bool(false),
+        b"bignum" => Reply::BigNumber(b"1234567999999999999999999999999999999".to_vec()),
+        _ => {
+            return Err(ErrorReply::new(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
+    };
+    Ok(reply.into())
 }

@@ -151,12 +151,12 @@ fn load(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let (replace, code) = match &call.args[2..] {
         [code] => (false, *code),
         [word, code] if word.eq_ignore_ascii_case(b"replace") => (true, *code),
-        [option, _] => {
+        [option, _, ..] => {
             let mut text = b"ERR Unknown option given: ".to_vec();
             text.extend_from_slice(option);
             return Err(ErrorReply::from_text(text));
         }
-        _ => return Err(super::wrong_arguments(call)),
+        [] => return Err(super::wrong_arguments(call)),
     };
     let present = call.core().functions.clone();
     // What comes from a file or the primary was accepted there.
@@ -180,7 +180,7 @@ fn flush(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let fits = match &call.args[2..] {
         [] => true,
         [mode] => mode.eq_ignore_ascii_case(b"sync") || mode.eq_ignore_ascii_case(b"async"),
-        _ => false,
+        _ => return Err(super::wrong_subcommand_arguments(call)),
     };
     if !fits {
         return Err(ErrorReply::new("ERR FUNCTION FLUSH only supports SYNC|ASYNC option"));
@@ -202,7 +202,7 @@ fn restore(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
                 ));
             }
         },
-        _ => return Err(super::wrong_arguments(call)),
+        _ => return Err(super::wrong_subcommand_arguments(call)),
     };
     let codes = rdb::restore_functions(call.args[2])
         .map_err(|_| ErrorReply::new("ERR DUMP payload version or checksum are wrong"))?;

@@ -12,6 +12,7 @@ use crate::server::call::Call;
 use crate::server::client::Traits;
 use crate::server::command_line::VALKEY_VERSION;
 use crate::server::core::Core;
+use crate::server::lazy_free;
 use crate::server::persistence::{Saving, SavingKind};
 use crate::server::pubsub::Subject;
 use crate::server::table::{HostCommand, HostHandler, HostOutcome};
@@ -196,8 +197,8 @@ fn memory(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
     lines.put("mem_clients_normal", 0);
     lines.put("mem_allocator", "jemalloc-5.3.0");
     lines.put("mem_overhead_db_hashtable_rehashing", 0);
-    lines.put("lazyfree_pending_objects", 0);
-    lines.put("lazyfreed_objects", 0);
+    lines.put("lazyfree_pending_objects", lazy_free::pending());
+    lines.put("lazyfreed_objects", lazy_free::freed());
 }
 
 fn percent(part: u64, whole: u64) -> f64 {
@@ -301,7 +302,18 @@ fn stats(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     }
 }
 
-fn replication(_lines: &mut Lines, _server: &Arc<Server>, _core: &Core) {}
+fn replication(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
+    let config = server.config();
+    let shown = crate::replication::info::Shown {
+        priority: config.replica_priority.into(),
+        read_only: config.replica_read_only,
+        announced: config.replica_announced,
+        backlog_size: config.repl_backlog_size,
+    };
+    let stream = server.stream_view(core);
+    let roles = server.roles.lock();
+    lines.0 += &crate::replication::info::info(&roles.replication, &stream, &shown, server.uptime_ms());
+}
 
 fn cpu(lines: &mut Lines, _server: &Arc<Server>, _core: &Core) {
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;

@@ -8,6 +8,7 @@ pub mod functions;
 pub mod info;
 pub mod persistence;
 pub mod pubsub;
+pub mod replication;
 pub mod scripting;
 pub mod server;
 pub mod transactions;
@@ -27,6 +28,7 @@ pub const FAMILIES: &[&[HostCommand]] = &[
     persistence::COMMANDS,
     server::COMMANDS,
     pubsub::COMMANDS,
+    replication::COMMANDS,
     scripting::COMMANDS,
     transactions::COMMANDS,
 ];

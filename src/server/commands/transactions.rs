@@ -60,7 +60,8 @@ const fn transaction_command(function: PlainFn) -> HostCommand {
 }
 
 fn multi(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
-    if call.session.transaction.is_some() {
+    if let Some(transaction) = &mut call.session.transaction {
+        transaction.refused = true;
         return Err(ErrorReply::new("ERR MULTI calls can not be nested"));
     }
     call.session.transaction = Some(Transaction::default());
@@ -78,7 +79,8 @@ fn discard_transaction(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorRepl
 }
 
 fn watch(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
-    if call.session.transaction.is_some() {
+    if let Some(transaction) = &mut call.session.transaction {
+        transaction.refused = true;
         return Err(ErrorReply::new("ERR WATCH inside MULTI is not allowed"));
     }
     // A flag already raised can only abort the next transaction: nothing more needs to be watched.

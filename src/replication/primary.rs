@@ -1,0 +1,818 @@
+//! What a server knows of the replicas attached to it: their handshake, full sync, acknowledgements and timeouts.
+//!
+//! Serves a primary and, for its sub-replicas, a replica alike. Knows nothing of the link to its own primary, nor
+//! of how snapshots and stream bytes are made. Invariants: a connection is in the list of replicas from the moment
+//! its SYNC or PSYNC was accepted until it is closed; at most one full sync runs at a time.
+
+use super::action::{Action, ConnectionId, GETACK_RECORD, PING_RECORD, TransferId, Turn};
+use super::handshake::{Announced, Parsed, ReplconfReply, SnapshotFilter, parse};
+use super::history::{History, ReplicationId};
+use super::wait::{Acknowledged, WaitReply, WaitRequest, Waiters, answer};
+use crate::protocol::ErrorReply;
+use std::collections::BTreeMap;
+
+/// The directives that matter here; times in milliseconds.
+#[derive(Debug, Clone)]
+pub struct PrimarySettings {
+    /// `repl-diskless-sync`: stream snapshots rather than prepare them in a file.
+    pub diskless_sync: bool,
+    /// `repl-diskless-sync-delay`: how long the first replica waits for others to join its snapshot.
+    pub diskless_sync_delay_ms: u64,
+    /// `repl-diskless-sync-max-replicas`: start at once with so many; 0 is no limit.
+    pub diskless_sync_max_replicas: usize,
+    /// `repl-ping-replica-period`.
+    pub ping_period_ms: u64,
+    /// `repl-timeout`.
+    pub timeout_ms: u64,
+    /// `repl-backlog-ttl`; 0 is never. Pass 0 while the stream's bytes are on the disk anyway.
+    pub backlog_ttl_ms: u64,
+    /// `min-replicas-to-write`; 0 is off.
+    pub min_replicas_to_write: usize,
+    /// `min-replicas-max-lag`, in seconds; 0 is off.
+    pub min_replicas_max_lag_seconds: u64,
+    /// `client-output-buffer-limit replica`.
+    pub output_limit: OutputLimit,
+}
+
+impl Default for PrimarySettings {
+    fn default() -> Self {
+        PrimarySettings {
+            diskless_sync: true,
+            diskless_sync_delay_ms: 5_000,
+            diskless_sync_max_replicas: 0,
+            ping_period_ms: 10_000,
+            timeout_ms: 60_000,
+            backlog_ttl_ms: 3_600_000,
+            min_replicas_to_write: 0,
+            min_replicas_max_lag_seconds: 10,
+            output_limit: OutputLimit { hard_bytes: 256 << 20, soft_bytes: 64 << 20, soft_ms: 60_000 },
+        }
+    }
+}
+
+/// How far a replica's connection may fall behind the stream before it is closed; 0 bytes is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutputLimit {
+    pub hard_bytes: u64,
+    pub soft_bytes: u64,
+    pub soft_ms: u64,
+}
+
+/// How a snapshot's end is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// `$EOF:<mark>`, the bytes, the mark again.
+    EofMark(ReplicationId),
+    /// `$<length>`, the bytes.
+    Length,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaState {
+    /// Waits for a snapshot to begin.
+    WaitingForSnapshot,
+    /// Its snapshot is being streamed or prepared; the stream goes on from `position`.
+    InTransfer { position: u64 },
+    /// A prepared snapshot is being sent.
+    SendingBulk { position: u64 },
+    /// Has everything it wanted: it asked for the snapshot only.
+    Transmitted,
+    /// Has the snapshot; its stream starts at `position` with its first acknowledgement.
+    AwaitingAck { position: u64 },
+    Online,
+}
+
+impl ReplicaState {
+    /// The name in INFO.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReplicaState::WaitingForSnapshot | ReplicaState::InTransfer { .. } => "wait_bgsave",
+            ReplicaState::SendingBulk { .. } => "send_bulk",
+            ReplicaState::Transmitted => "rdb_transmitted",
+            ReplicaState::AwaitingAck { .. } | ReplicaState::Online => "online",
+        }
+    }
+
+    pub fn is_online(self) -> bool {
+        matches!(self, ReplicaState::AwaitingAck { .. } | ReplicaState::Online)
+    }
+}
+
+/// One connection that is a replica.
+#[derive(Debug, Clone)]
+pub struct AttachedReplica {
+    pub connection: ConnectionId,
+    pub announced: Announced,
+    pub state: ReplicaState,
+    /// The position up to which it has applied the stream, by its own word.
+    pub acknowledged: u64,
+    /// The position up to which its AOF is on its disk, by its own word.
+    pub fsynced: Option<u64>,
+    peer_ip: String,
+    /// Came with SYNC: does not acknowledge.
+    plain_sync: bool,
+    last_ack_ms: u64,
+    since_ms: u64,
+    last_progress_ms: u64,
+    last_newline_ms: u64,
+    sent: u64,
+    over_soft_limit_since_ms: Option<u64>,
+    lied: bool,
+}
+
+impl AttachedReplica {
+    /// The address others can reach it at, as far as it is known.
+    pub fn host(&self) -> &str {
+        self.announced.ip_address.as_deref().unwrap_or(&self.peer_ip)
+    }
+
+    /// Seconds since its last acknowledgement; 0 before it is online.
+    pub fn lag_seconds(&self, now_ms: u64) -> u64 {
+        if self.state.is_online() { now_ms.saturating_sub(self.last_ack_ms) / 1000 } else { 0 }
+    }
+
+    fn name(&self) -> String {
+        replica_name(self.host(), self.announced.listening_port)
+    }
+
+    /// The first position it still needs bytes after.
+    fn needs_from(&self) -> Option<u64> {
+        match self.state {
+            ReplicaState::WaitingForSnapshot | ReplicaState::Transmitted => None,
+            ReplicaState::InTransfer { position }
+            | ReplicaState::SendingBulk { position }
+            | ReplicaState::AwaitingAck { position } => Some(position),
+            ReplicaState::Online => Some(self.sent),
+        }
+    }
+}
+
+fn replica_name(host: &str, port: i64) -> String {
+    match port {
+        0 => format!("{host}:<unknown-replica-port>"),
+        port if host.contains(':') => format!("[{host}]:{port}"),
+        port => format!("{host}:{port}"),
+    }
+}
+
+/// Counters of INFO stats.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SyncStatistics {
+    pub full: u64,
+    pub partial_ok: u64,
+    pub partial_err: u64,
+}
+
+/// The running full sync.
+#[derive(Debug)]
+struct Transfer {
+    id: TransferId,
+    framing: Framing,
+    filter: SnapshotFilter,
+    position: u64,
+    /// The length is not known yet, so others can still join.
+    preparing: bool,
+}
+
+/// Who asks for a sync, and what for.
+pub(super) struct Request<'a> {
+    pub connection: ConnectionId,
+    pub peer_ip: &'a str,
+    /// Replication id and first byte wanted (counted from 1) of a PSYNC; `None` for SYNC.
+    pub psync: Option<(&'a [u8], &'a [u8])>,
+}
+
+/// All replicas attached to this server.
+#[derive(Debug)]
+pub struct Primary {
+    pub settings: PrimarySettings,
+    handshakes: BTreeMap<ConnectionId, Announced>,
+    /// In the order in which they came.
+    replicas: Vec<AttachedReplica>,
+    transfer: Option<Transfer>,
+    last_transfer: TransferId,
+    waiters: Waiters,
+    acks_requested: bool,
+    last_ping_ms: u64,
+    no_replicas_since_ms: u64,
+    statistics: SyncStatistics,
+}
+
+impl Primary {
+    pub fn new(settings: PrimarySettings, now_ms: u64) -> Self {
+        Primary {
+            settings,
+            handshakes: BTreeMap::new(),
+            replicas: Vec::new(),
+            transfer: None,
+            last_transfer: 0,
+            waiters: Waiters::default(),
+            acks_requested: false,
+            last_ping_ms: now_ms,
+            no_replicas_since_ms: now_ms,
+            statistics: SyncStatistics::default(),
+        }
+    }
+
+    pub fn replicas(&self) -> &[AttachedReplica] {
+        &self.replicas
+    }
+
+    pub fn statistics(&self) -> SyncStatistics {
+        self.statistics
+    }
+
+    pub fn is_replica(&self, connection: ConnectionId) -> bool {
+        self.find(connection).is_some()
+    }
+
+    fn find(&self, connection: ConnectionId) -> Option<&AttachedReplica> {
+        self.replicas.iter().find(|replica| replica.connection == connection)
+    }
+
+    fn find_mut(&mut self, connection: ConnectionId) -> Option<&mut AttachedReplica> {
+        self.replicas.iter_mut().find(|replica| replica.connection == connection)
+    }
+
+    /// The position after which some replica still needs the stream's bytes; the stream keeps them.
+    pub fn oldest_needed(&self) -> Option<u64> {
+        self.replicas.iter().filter_map(AttachedReplica::needs_from).min()
+    }
+
+    /// Replicas that are online and acknowledged lately (`min-replicas-max-lag`).
+    pub fn good_replicas(&self, now_ms: u64) -> usize {
+        let max = self.settings.min_replicas_max_lag_seconds;
+        self.replicas.iter().filter(|r| r.state.is_online() && r.lag_seconds(now_ms) <= max).count()
+    }
+
+    /// Whether `min-replicas-to-write` and `min-replicas-max-lag` are both in force.
+    pub fn counts_good_replicas(&self) -> bool {
+        self.settings.min_replicas_to_write > 0 && self.settings.min_replicas_max_lag_seconds > 0
+    }
+
+    /// Refuses a write of a client while too few replicas keep up.
+    pub fn check_good_replicas(&self, now_ms: u64) -> Result<(), ErrorReply> {
+        if self.counts_good_replicas() && self.good_replicas(now_ms) < self.settings.min_replicas_to_write {
+            return Err(ErrorReply::new("NOREPLICAS Not enough good replicas to write."));
+        }
+        Ok(())
+    }
+
+    /// A REPLCONF of this connection: the arguments after the name.
+    pub(super) fn replconf(
+        &mut self,
+        connection: ConnectionId,
+        arguments: &[&[u8]],
+        turn: &mut Turn<'_>,
+    ) -> ReplconfReply {
+        let attached = self.replicas.iter_mut().find(|replica| replica.connection == connection);
+        let announced = match attached {
+            Some(replica) => &mut replica.announced,
+            None => self.handshakes.entry(connection).or_default(),
+        };
+        match parse(announced, arguments) {
+            Err(error) => ReplconfReply::Error(error),
+            Ok(Parsed::Announcement) => ReplconfReply::Ok,
+            Ok(Parsed::GetAck) => ReplconfReply::SendAck,
+            Ok(Parsed::Ack { offset, fsynced }) => {
+                self.acknowledged(connection, offset, fsynced, turn);
+                ReplconfReply::Silent
+            }
+        }
+    }
+
+    fn acknowledged(
+        &mut self,
+        connection: ConnectionId,
+        offset: Option<i64>,
+        fsynced: Option<i64>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(replica) = self.replicas.iter_mut().find(|replica| replica.connection == connection) else { return };
+        let position = |offset: i64| u64::try_from(offset).ok();
+        let Some(offset) = offset.and_then(position) else { return };
+        let fsynced = fsynced.and_then(position);
+        let end = turn.stream.end;
+        if offset > end || fsynced.is_some_and(|fsynced| fsynced > end) {
+            // Believing it would let WAIT and FAILOVER count bytes that nobody has.
+            if !std::mem::replace(&mut replica.lied, true) {
+                let name = replica.name();
+                turn.warning(format!(
+                    "Replica {name} acknowledges offset {offset}, but this stream ends at {end}: not counted."
+                ));
+            }
+            return;
+        }
+        replica.acknowledged = replica.acknowledged.max(offset);
+        replica.fsynced = replica.fsynced.max(fsynced);
+        replica.last_ack_ms = turn.now_ms;
+        if let ReplicaState::AwaitingAck { position } = replica.state {
+            replica.state = ReplicaState::Online;
+            replica.sent = position;
+            turn.act(Action::StreamFrom { connection, position });
+        }
+        self.finish_waits(turn);
+    }
+
+    /// A SYNC or PSYNC that the server's role allows.
+    pub(super) fn sync(
+        &mut self,
+        request: &Request<'_>,
+        history: &mut History,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), ErrorReply> {
+        let announced = self.handshakes.get(&request.connection).cloned().unwrap_or_default();
+        if !announced.filter.is_everything() && !announced.eof {
+            return Err(ErrorReply::new("ERR Filtered replica requires EOF capability"));
+        }
+        let replica = AttachedReplica {
+            connection: request.connection,
+            announced,
+            state: ReplicaState::WaitingForSnapshot,
+            acknowledged: 0,
+            fsynced: None,
+            peer_ip: request.peer_ip.to_owned(),
+            plain_sync: request.psync.is_none(),
+            last_ack_ms: turn.now_ms,
+            since_ms: turn.now_ms,
+            last_progress_ms: turn.now_ms,
+            last_newline_ms: turn.now_ms,
+            sent: 0,
+            over_soft_limit_since_ms: None,
+            lied: false,
+        };
+        let name = replica.name();
+        turn.notice(format!("Replica {name} asks for synchronization"));
+        if let Some((id, offset)) = request.psync {
+            let Some(offset) = super::handshake::integer(offset) else {
+                turn.warning(format!("Replica {name} asks for synchronization but with a wrong offset"));
+                return Err(ErrorReply::NOT_AN_INTEGER);
+            };
+            match continuation(id, offset, &name, history, turn) {
+                Some(position) => {
+                    self.statistics.partial_ok += 1;
+                    self.continue_stream(replica, position, history, turn);
+                    return Ok(());
+                }
+                // `?` asks for a full sync on purpose: no attempt has failed.
+                None if id.first() == Some(&b'?') => {}
+                None => self.statistics.partial_err += 1,
+            }
+        }
+        self.statistics.full += 1;
+        self.handshakes.remove(&request.connection);
+        self.replicas.push(replica);
+        if self.replicas.len() == 1 && turn.stream.kept_from.is_none() {
+            self.begin_backlog(history, turn);
+        }
+        self.place_in_transfer(request.connection, history, turn);
+        Ok(())
+    }
+
+    fn begin_backlog(&mut self, history: &mut History, turn: &mut Turn<'_>) {
+        // Bytes went by unrecorded: no position of the old names can be trusted.
+        history.renew((turn.fresh_id)());
+        turn.stream.kept_from = Some(turn.stream.end);
+        turn.act(Action::CreateBacklog);
+        turn.notice(format!(
+            "Replication backlog created, my new replication IDs are '{}' and '{}'",
+            history.id(),
+            history.previous_id_text()
+        ));
+    }
+
+    fn continue_stream(
+        &mut self,
+        mut replica: AttachedReplica,
+        position: u64,
+        history: &History,
+        turn: &mut Turn<'_>,
+    ) {
+        let connection = replica.connection;
+        let bytes = if replica.announced.psync2 {
+            format!("+CONTINUE {}\r\n", history.id()).into_bytes()
+        } else {
+            b"+CONTINUE\r\n".to_vec()
+        };
+        turn.act(Action::Send { connection, bytes });
+        turn.act(Action::StreamFrom { connection, position });
+        turn.notice(format!(
+            "Partial resynchronization request from {} accepted. Sending {} bytes of backlog starting from offset {}.",
+            replica.name(),
+            turn.stream.end.saturating_sub(position),
+            u128::from(position) + 1
+        ));
+        replica.state = ReplicaState::Online;
+        replica.acknowledged = position;
+        replica.sent = position;
+        self.handshakes.remove(&connection);
+        self.replicas.push(replica);
+        self.finish_waits(turn);
+    }
+
+    /// Joins the full sync that is being prepared, or waits for one.
+    fn place_in_transfer(&mut self, connection: ConnectionId, history: &History, turn: &mut Turn<'_>) {
+        let Some(announced) = self.find(connection).map(|replica| replica.announced.clone()) else { return };
+        match &self.transfer {
+            Some(transfer) if transfer.preparing && transfer.filter == announced.filter => {
+                let position = transfer.position;
+                self.enter_transfer(connection, position, history, turn);
+                turn.notice("Waiting for end of BGSAVE for SYNC");
+            }
+            Some(Transfer { framing: Framing::Length, .. }) => {
+                turn.notice("Can't attach the replica to the current BGSAVE. Waiting for next BGSAVE for SYNC");
+            }
+            Some(_) => turn.notice("Current BGSAVE has socket target. Waiting for next BGSAVE for SYNC"),
+            None => {
+                let settings = &self.settings;
+                if settings.diskless_sync && announced.eof && settings.diskless_sync_delay_ms > 0 {
+                    turn.notice("Delay next BGSAVE for diskless SYNC");
+                    self.start_pending_transfer(history, turn);
+                } else {
+                    self.start_transfer(announced.filter, history, turn);
+                }
+            }
+        }
+    }
+
+    fn enter_transfer(&mut self, connection: ConnectionId, position: u64, history: &History, turn: &mut Turn<'_>) {
+        let Some(replica) = self.find_mut(connection) else { return };
+        replica.state = ReplicaState::InTransfer { position };
+        replica.last_progress_ms = turn.now_ms;
+        if !replica.plain_sync {
+            let bytes = format!("+FULLRESYNC {} {position}\r\n", history.id()).into_bytes();
+            turn.act(Action::Send { connection, bytes });
+        }
+    }
+
+    /// Starts the next full sync if its replicas have waited for company long enough.
+    fn start_pending_transfer(&mut self, history: &History, turn: &mut Turn<'_>) {
+        if self.transfer.is_some() {
+            return;
+        }
+        let waiting = |replica: &&AttachedReplica| replica.state == ReplicaState::WaitingForSnapshot;
+        let Some(filter) = self.replicas.iter().find(waiting).map(|replica| replica.announced.filter) else { return };
+        let group = self.replicas.iter().filter(waiting).filter(|replica| replica.announced.filter == filter);
+        let longest_ms = group.clone().map(|r| turn.now_ms.saturating_sub(r.since_ms)).max().unwrap_or(0);
+        let full = self.settings.diskless_sync_max_replicas;
+        let enough = full > 0 && group.count() >= full;
+        if !self.settings.diskless_sync || enough || longest_ms >= self.settings.diskless_sync_delay_ms {
+            self.start_transfer(filter, history, turn);
+        }
+    }
+
+    fn start_transfer(&mut self, filter: SnapshotFilter, history: &History, turn: &mut Turn<'_>) {
+        let group: Vec<_> = self
+            .replicas
+            .iter()
+            .filter(|r| r.state == ReplicaState::WaitingForSnapshot && r.announced.filter == filter)
+            .map(|r| (r.connection, r.announced.eof))
+            .collect();
+        if group.is_empty() {
+            return;
+        }
+        // One framing for all: the mark only if each of them understands it.
+        let marked = group.iter().all(|(_, eof)| *eof) && (self.settings.diskless_sync || !filter.is_everything());
+        let framing = if marked { Framing::EofMark((turn.fresh_id)()) } else { Framing::Length };
+        let target = if marked { "replicas sockets" } else { "disk" };
+        turn.notice(format!("Starting BGSAVE for SYNC with target: {target} using: normal sync"));
+        self.last_transfer += 1;
+        let position = turn.stream.end;
+        let transfer = self.last_transfer;
+        self.transfer = Some(Transfer { id: transfer, framing, filter, position, preparing: !marked });
+        let connections: Vec<ConnectionId> = group.into_iter().map(|(connection, _)| connection).collect();
+        for &connection in &connections {
+            self.enter_transfer(connection, position, history, turn);
+        }
+        turn.act(Action::ReselectDatabase);
+        turn.act(Action::StartTransfer { transfer, framing, filter, connections });
+    }
+
+    /// A snapshot with `Framing::Length` is ready, `length` bytes long.
+    pub(super) fn transfer_prepared(&mut self, id: TransferId, length: u64, turn: &mut Turn<'_>) {
+        match &mut self.transfer {
+            Some(transfer) if transfer.id == id && transfer.preparing => transfer.preparing = false,
+            _ => return,
+        }
+        for replica in &mut self.replicas {
+            let ReplicaState::InTransfer { position } = replica.state else { continue };
+            replica.state = ReplicaState::SendingBulk { position };
+            replica.last_progress_ms = turn.now_ms;
+            let connection = replica.connection;
+            turn.act(Action::Send { connection, bytes: format!("${length}\r\n").into_bytes() });
+            turn.act(Action::SendPrepared { connection, transfer: id });
+        }
+    }
+
+    /// Some bytes of the snapshot went out to this replica: it is alive.
+    pub fn snapshot_progress(&mut self, connection: ConnectionId, now_ms: u64) {
+        if let Some(replica) = self.find_mut(connection) {
+            replica.last_progress_ms = now_ms;
+        }
+    }
+
+    /// The last byte of the snapshot (and its mark) went out to this replica.
+    pub(super) fn snapshot_sent(&mut self, connection: ConnectionId, history: &History, turn: &mut Turn<'_>) {
+        let Some(replica) = self.find_mut(connection) else { return };
+        let (position, marked) = match replica.state {
+            ReplicaState::InTransfer { position } => (position, true),
+            ReplicaState::SendingBulk { position } => (position, false),
+            _ => return,
+        };
+        let name = replica.name();
+        replica.last_ack_ms = turn.now_ms;
+        // Nothing is acknowledged by that: it may still be loading, or fail to.
+        if replica.announced.rdb_only {
+            replica.state = ReplicaState::Transmitted;
+            turn.notice(format!(
+                "RDB transfer completed, rdb only replica ({name}) should be disconnected asap"
+            ));
+            turn.act(Action::Close { connection });
+        } else if marked {
+            replica.state = ReplicaState::AwaitingAck { position };
+            turn.notice(format!(
+                "Streamed RDB transfer with replica {name} succeeded (socket). Waiting for REPLCONF ACK from replica \
+                 to enable streaming"
+            ));
+            turn.notice(format!("Synchronization with replica {name} succeeded"));
+        } else {
+            replica.state = ReplicaState::Online;
+            replica.sent = position;
+            turn.notice(format!("Synchronization with replica {name} succeeded"));
+            turn.act(Action::StreamFrom { connection, position });
+        }
+        self.end_transfer_if_done(history, turn);
+    }
+
+    /// The snapshot could not be written: those who wait for it are closed and will ask again.
+    pub(super) fn transfer_failed(&mut self, id: TransferId, reason: &str, turn: &mut Turn<'_>) {
+        if !matches!(&self.transfer, Some(transfer) if transfer.id == id) {
+            return;
+        }
+        self.transfer = None;
+        turn.warning(format!("SYNC failed. BGSAVE child returned an error: {reason}"));
+        for replica in &self.replicas {
+            if matches!(replica.state, ReplicaState::InTransfer { .. } | ReplicaState::SendingBulk { .. }) {
+                turn.act(Action::Close { connection: replica.connection });
+            }
+        }
+        turn.act(Action::EndTransfer { transfer: id });
+    }
+
+    fn end_transfer_if_done(&mut self, history: &History, turn: &mut Turn<'_>) {
+        let Some(transfer) = &self.transfer else { return };
+        let served = |r: &AttachedReplica| {
+            matches!(r.state, ReplicaState::InTransfer { .. } | ReplicaState::SendingBulk { .. })
+        };
+        if !self.replicas.iter().any(served) {
+            turn.act(Action::EndTransfer { transfer: transfer.id });
+            self.transfer = None;
+            self.start_pending_transfer(history, turn);
+        }
+    }
+
+    /// Stream bytes up to `position` were handed to this replica's socket.
+    pub fn stream_sent(&mut self, connection: ConnectionId, position: u64) {
+        if let Some(replica) = self.find_mut(connection) {
+            replica.sent = replica.sent.max(position);
+        }
+    }
+
+    /// The connection is gone, replica or not.
+    pub(super) fn closed(&mut self, connection: ConnectionId, history: &History, turn: &mut Turn<'_>) {
+        self.handshakes.remove(&connection);
+        self.waiters.remove(connection);
+        let before = self.replicas.len();
+        if let Some(replica) = self.find(connection) {
+            turn.notice(format!("Connection with replica {} lost.", replica.name()));
+        }
+        self.replicas.retain(|replica| replica.connection != connection);
+        if self.replicas.len() < before {
+            if self.replicas.is_empty() {
+                self.no_replicas_since_ms = turn.now_ms;
+            }
+            self.end_transfer_if_done(history, turn);
+        }
+    }
+
+    /// Every replica has to ask again, since the name of the history changed. With `follow`, those who can are
+    /// sent to the new primary instead.
+    pub(super) fn disconnect_all(&mut self, follow: Option<&super::Address>, turn: &mut Turn<'_>) {
+        for replica in &self.replicas {
+            let connection = replica.connection;
+            match follow {
+                Some(address) if replica.announced.follow && replica.state == ReplicaState::Online => {
+                    let bytes = format!("+FOLLOW {} {}\r\n", address.host, address.port).into_bytes();
+                    turn.act(Action::SendAfterStream { connection, position: turn.stream.end, bytes });
+                }
+                _ => turn.act(Action::Close { connection }),
+            }
+        }
+        if let Some(transfer) = self.transfer.take() {
+            turn.act(Action::EndTransfer { transfer: transfer.id });
+        }
+        if !self.replicas.is_empty() {
+            turn.act(Action::ReselectDatabase);
+        }
+        self.replicas.clear();
+        self.no_replicas_since_ms = turn.now_ms;
+    }
+
+    /// WAIT or WAITAOF of a client whose last write ends at `position`: the answer if it need not wait.
+    pub(super) fn wait(
+        &mut self,
+        connection: ConnectionId,
+        position: u64,
+        request: WaitRequest,
+        may_block: bool,
+        turn: &Turn<'_>,
+    ) -> Option<WaitReply> {
+        let (reply, enough) = answer(&request, position, &Replicas(&self.replicas), turn.stream.fsynced);
+        if enough || !may_block {
+            return Some(reply);
+        }
+        self.waiters.add(connection, position, request);
+        self.acks_requested = true;
+        None
+    }
+
+    /// Nobody can be answered any more: this server is a primary no longer.
+    pub(super) fn drop_waiters(&mut self) {
+        self.waiters.clear();
+    }
+
+    /// Stops waiting for this client (CLIENT UNBLOCK, a lost connection).
+    pub fn stop_waiting(&mut self, connection: ConnectionId) {
+        self.waiters.remove(connection);
+    }
+
+    /// Answers whoever has what it waits for; call after the AOF reached the disk.
+    pub(super) fn finish_waits(&mut self, turn: &mut Turn<'_>) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        let replicas = Replicas(&self.replicas);
+        for (connection, reply) in self.waiters.finished(&replicas, turn.stream.fsynced, turn.now_ms) {
+            turn.act(Action::FinishWait { connection, reply });
+        }
+    }
+
+    /// One GETACK for all the clients that began to wait, unless the stream must not grow now.
+    pub(super) fn request_acks(&mut self, frozen: bool, turn: &mut Turn<'_>) {
+        if self.acks_requested && !frozen {
+            self.acks_requested = false;
+            if !self.replicas.is_empty() {
+                turn.append(GETACK_RECORD);
+            }
+        }
+    }
+
+    /// Whatever comes with time. `owns_stream`: this server is a primary; `frozen`: a failover fixes the offset.
+    pub(super) fn tick(&mut self, owns_stream: bool, frozen: bool, history: &mut History, turn: &mut Turn<'_>) {
+        self.finish_waits(turn);
+        if owns_stream && turn.now_ms.saturating_sub(self.last_ping_ms) >= self.settings.ping_period_ms {
+            self.last_ping_ms = turn.now_ms;
+            if !frozen && !self.replicas.is_empty() {
+                turn.append(PING_RECORD);
+            }
+        }
+        self.send_newlines(turn);
+        self.close_late_replicas(turn);
+        if owns_stream {
+            self.free_idle_backlog(history, turn);
+        }
+        self.start_pending_transfer(history, turn);
+    }
+
+    /// Keeps those alive who see no bytes yet.
+    fn send_newlines(&mut self, turn: &mut Turn<'_>) {
+        let preparing = self.transfer.as_ref().is_some_and(|transfer| transfer.preparing);
+        for replica in &mut self.replicas {
+            let silent = match replica.state {
+                ReplicaState::WaitingForSnapshot => true,
+                ReplicaState::InTransfer { .. } => preparing,
+                _ => false,
+            };
+            if silent && turn.now_ms.saturating_sub(replica.last_newline_ms) >= 1000 {
+                replica.last_newline_ms = turn.now_ms;
+                turn.act(Action::Send { connection: replica.connection, bytes: b"\n".to_vec() });
+            }
+        }
+    }
+
+    fn close_late_replicas(&mut self, turn: &mut Turn<'_>) {
+        let timeout_ms = self.settings.timeout_ms;
+        let preparing = self.transfer.as_ref().is_some_and(|transfer| transfer.preparing);
+        for replica in &mut self.replicas {
+            let silent_ms = match replica.state {
+                ReplicaState::AwaitingAck { .. } | ReplicaState::Online if !replica.plain_sync => {
+                    turn.now_ms.saturating_sub(replica.last_ack_ms)
+                }
+                ReplicaState::InTransfer { .. } if preparing => 0,
+                ReplicaState::InTransfer { .. } | ReplicaState::SendingBulk { .. } => {
+                    turn.now_ms.saturating_sub(replica.last_progress_ms)
+                }
+                _ => 0,
+            };
+            let connection = replica.connection;
+            if silent_ms > timeout_ms {
+                let phase = if replica.state.is_online() { "streaming sync" } else { "full sync" };
+                turn.warning(format!("Disconnecting timedout replica ({phase}): {}", replica.name()));
+                turn.act(Action::Close { connection });
+            } else if over_limit(&self.settings.output_limit, replica, turn.stream.end, turn.now_ms) {
+                turn.warning(format!(
+                    "Client {} scheduled to be closed ASAP for overcoming of output buffer limits.",
+                    replica.name()
+                ));
+                turn.act(Action::Close { connection });
+            }
+        }
+    }
+
+    fn free_idle_backlog(&mut self, history: &mut History, turn: &mut Turn<'_>) {
+        let ttl_ms = self.settings.backlog_ttl_ms;
+        let idle_ms = turn.now_ms.saturating_sub(self.no_replicas_since_ms);
+        if turn.stream.kept_from.is_some() && self.replicas.is_empty() && ttl_ms > 0 && idle_ms > ttl_ms {
+            // From now on writes go by unrecorded, so the old names end here.
+            history.renew((turn.fresh_id)());
+            turn.stream.kept_from = None;
+            turn.act(Action::FreeBacklog);
+            turn.notice(format!(
+                "Replication backlog freed after {} seconds without connected replicas.",
+                ttl_ms / 1000
+            ));
+        }
+    }
+}
+
+/// Whether a replica may continue after having read a part of the stream: the position to go on from.
+fn continuation(id: &[u8], offset: i64, name: &str, history: &History, turn: &mut Turn<'_>) -> Option<u64> {
+    let shown = String::from_utf8_lossy(id);
+    // The first byte wanted, counted from 1: the position is one less. Nobody can have less than nothing.
+    let position = offset.checked_sub(1).and_then(|position| u64::try_from(position).ok());
+    if !position.map_or(history.id().matches(id), |position| history.shares(id, position)) {
+        if id.first() == Some(&b'?') {
+            turn.notice(format!("Full resync requested by replica {name}"));
+        } else if history.knows(id) {
+            turn.notice(format!(
+                "Partial resynchronization not accepted: Requested offset for second ID was {offset}, but I can \
+                 reply up to {}",
+                history.second_offset()
+            ));
+        } else {
+            turn.notice(format!(
+                "Partial resynchronization not accepted: Replication ID mismatch (Replica asked for '{shown}', my \
+                 replication IDs are '{}' and '{}')",
+                history.id(),
+                history.previous_id_text()
+            ));
+        }
+        return None;
+    }
+    let end = turn.stream.end;
+    match (turn.stream.kept_from, position) {
+        (Some(kept_from), Some(position)) if (kept_from..=end).contains(&position) => return Some(position),
+        (None, _) => turn.notice(format!(
+            "Unable to partial resync with replica {name} for lack of backlog (Replica request was: {shown}:{offset})."
+        )),
+        (Some(kept_from), _) => turn.notice(format!(
+            "Unable to partial resync with replica {name} for lack of backlog (Replica request was {shown}:{offset}, \
+             and I can only reply with the range [{}, {}]).",
+            u128::from(kept_from) + 1,
+            u128::from(end) + 1
+        )),
+    }
+    if position.is_some_and(|position| position >= end) {
+        turn.warning(format!(
+            "Warning: replica {name} tried to PSYNC with an offset ({offset}) that is greater than the primary \
+             replication offset ({end})"
+        ));
+    }
+    None
+}
+
+fn over_limit(limit: &OutputLimit, replica: &mut AttachedReplica, end: u64, now_ms: u64) -> bool {
+    let pending = replica.needs_from().map_or(0, |position| end.saturating_sub(position));
+    if limit.soft_bytes == 0 || pending < limit.soft_bytes {
+        replica.over_soft_limit_since_ms = None;
+    } else {
+        let since_ms = *replica.over_soft_limit_since_ms.get_or_insert(now_ms);
+        if now_ms.saturating_sub(since_ms) > limit.soft_ms {
+            return true;
+        }
+    }
+    limit.hard_bytes > 0 && pending >= limit.hard_bytes
+}
+
+struct Replicas<'a>(&'a [AttachedReplica]);
+
+impl Acknowledged for Replicas<'_> {
+    fn applied(&self, position: u64) -> usize {
+        self.0.iter().filter(|r| r.state.is_online() && r.acknowledged >= position).count()
+    }
+
+    fn fsynced(&self, position: u64) -> usize {
+        let has = |replica: &&AttachedReplica| replica.fsynced.is_some_and(|fsynced| fsynced >= position);
+        self.0.iter().filter(|r| r.state.is_online()).filter(has).count()
+    }
+}

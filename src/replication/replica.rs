@@ -1,0 +1,723 @@
+//! The link of a replica to its primary: handshake, full sync, stream, and the way back after it broke.
+//!
+//! Knows the conversation with one primary. It must not change the history or the role itself: what it learnt is
+//! handed to [`super::Replication`] as an [`Event`]. Invariants: an answer from a peer never leads to a panic, at
+//! worst to a closed link and another attempt; events of an earlier attempt are ignored.
+
+use super::action::{Action, Turn};
+use super::handshake::integer;
+use super::history::{History, ReplicationId};
+use super::snapshot_reader::{Chunk, SnapshotReader};
+use super::Address;
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+
+/// Counts the connections made to primaries.
+pub type Attempt = u64;
+
+/// No line of the conversation is longer.
+const LINE_LIMIT: usize = 1024;
+/// How long a failed attempt waits for the next.
+const RETRY_MS: u64 = 1000;
+/// A link that worked is tried again at once, but not in a tight loop.
+const RECONNECT_MS: u64 = 100;
+const ACK_PERIOD_MS: u64 = 1000;
+const PROMOTED_ALREADY: &[u8] = b"-ERR PSYNC FAILOVER can't be sent to a master.";
+
+/// The directives that matter here.
+#[derive(Debug, Clone)]
+pub struct LinkSettings {
+    /// `primaryuser`, `primaryauth`.
+    pub user: Option<Vec<u8>>,
+    pub password: Option<Vec<u8>>,
+    /// `replica-announce-ip`.
+    pub announce_ip: Option<String>,
+    /// `replica-announce-port`, or the port that is listened to.
+    pub announce_port: u16,
+    /// What REPLCONF VERSION says.
+    pub version: &'static str,
+    /// `replica-follow-failover`.
+    pub follow_failover: bool,
+    /// `repl-timeout`.
+    pub timeout_ms: u64,
+    pub load: LoadStrategy,
+}
+
+/// What becomes of the old dataset while the new one loads (`repl-diskless-load`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadStrategy {
+    /// It stays, is served, and is swapped at the end: it survives a broken transfer.
+    Swap,
+    /// It goes first, to save memory.
+    FlushFirst,
+}
+
+/// The phase as ROLE names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    Connect,
+    Connecting,
+    Handshake,
+    Sync,
+    Connected,
+}
+
+impl LinkState {
+    pub fn name(self) -> &'static str {
+        match self {
+            LinkState::Connect => "connect",
+            LinkState::Connecting => "connecting",
+            LinkState::Handshake => "handshake",
+            LinkState::Sync => "sync",
+            LinkState::Connected => "connected",
+        }
+    }
+}
+
+/// What the target of a failover said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PsyncOutcome {
+    Accepted,
+    Rejected,
+}
+
+/// How the next PSYNC is to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Follow,
+    /// With FAILOVER. `sent`: an earlier request may have arrived although its answer did not.
+    Failover { sent: bool },
+    /// The target says that it is a primary: see whether it is one by our earlier request.
+    ConfirmFailover,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Waiting { retry_at_ms: u64 },
+    Connecting,
+    Handshake { awaited: VecDeque<Awaited> },
+    /// The line that precedes the snapshot.
+    AwaitingSnapshot,
+    Receiving { reader: SnapshotReader, length: Option<u64> },
+    Loading,
+    Connected,
+}
+
+/// The reply that comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Pong,
+    Auth,
+    /// A REPLCONF that may be refused; its name in the log.
+    Replconf(&'static str),
+    Psync,
+}
+
+/// What a full sync will make of the dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Target {
+    id: ReplicationId,
+    position: u64,
+    /// The primary only knows SYNC: positions mean nothing to it.
+    plain_sync: bool,
+}
+
+/// What the link learnt, for the one who owns the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The primary continues our history, perhaps under another id.
+    Continued(Option<ReplicationId>),
+    /// The old dataset is gone.
+    Flushed,
+    /// The new dataset is complete.
+    Loaded { id: ReplicationId, position: u64, continuable: bool },
+    /// The primary sends us to another one.
+    Follow(Address),
+}
+
+/// A link to a primary, in whatever state.
+#[derive(Debug)]
+pub struct Link {
+    address: Address,
+    phase: Phase,
+    purpose: Purpose,
+    attempt: Attempt,
+    line: BytesMut,
+    target: Option<Target>,
+    /// Stream bytes that came while the snapshot was still loading.
+    early: Vec<Bytes>,
+    outcome: Option<PsyncOutcome>,
+    received: u64,
+    asked_to_continue: bool,
+    last_io_ms: u64,
+    last_attempt_ms: Option<u64>,
+    last_ack_ms: u64,
+    last_newline_ms: u64,
+    down_since_ms: Option<u64>,
+}
+
+impl Link {
+    pub(super) fn new(address: Address, purpose: Purpose, first_attempt: Attempt, now_ms: u64) -> Self {
+        Link {
+            address,
+            phase: Phase::Waiting { retry_at_ms: now_ms },
+            purpose,
+            attempt: first_attempt,
+            line: BytesMut::new(),
+            target: None,
+            early: Vec::new(),
+            outcome: None,
+            received: 0,
+            asked_to_continue: false,
+            last_io_ms: now_ms,
+            last_attempt_ms: None,
+            last_ack_ms: now_ms,
+            last_newline_ms: now_ms,
+            down_since_ms: None,
+        }
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The number of the connection now in use, or of the last one.
+    pub fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    pub fn state(&self) -> LinkState {
+        match self.phase {
+            Phase::Waiting { .. } => LinkState::Connect,
+            Phase::Connecting => LinkState::Connecting,
+            Phase::Handshake { .. } => LinkState::Handshake,
+            Phase::AwaitingSnapshot | Phase::Receiving { .. } | Phase::Loading => LinkState::Sync,
+            Phase::Connected => LinkState::Connected,
+        }
+    }
+
+    pub fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Connected)
+    }
+
+    /// Whether the socket should be read: not while a snapshot loads, so that the stream waits at the primary.
+    pub fn wants_input(&self) -> bool {
+        !matches!(self.phase, Phase::Waiting { .. } | Phase::Loading)
+    }
+
+    pub fn last_io_ms(&self) -> u64 {
+        self.last_io_ms
+    }
+
+    /// When a working link broke; `None` while it works, and before the first one did.
+    pub fn down_since_ms(&self) -> Option<u64> {
+        self.down_since_ms
+    }
+
+    /// Bytes of the snapshot: its length (0 if unknown) and those received.
+    pub fn transfer_progress(&self) -> (u64, u64) {
+        match &self.phase {
+            Phase::Receiving { length, .. } => (length.unwrap_or(0), self.received),
+            _ => (0, self.received),
+        }
+    }
+
+    /// What became of a PSYNC FAILOVER; told once.
+    pub(super) fn take_outcome(&mut self) -> Option<PsyncOutcome> {
+        self.outcome.take()
+    }
+
+    /// Whether the target may have heard of the failover.
+    pub(super) fn failover_was_sent(&self) -> bool {
+        !matches!(self.purpose, Purpose::Failover { sent: false }) || self.awaits_psync()
+    }
+
+    fn awaits_psync(&self) -> bool {
+        matches!(&self.phase, Phase::Handshake { awaited } if awaited.front() == Some(&Awaited::Psync))
+    }
+
+    fn is_current(&self, attempt: Attempt) -> bool {
+        attempt == self.attempt && !matches!(self.phase, Phase::Waiting { .. })
+    }
+
+    fn send(&self, turn: &mut Turn<'_>, words: &[&[u8]]) {
+        turn.act(Action::SendToPrimary { attempt: self.attempt, bytes: request(words) });
+    }
+
+    pub(super) fn connect(&mut self, turn: &mut Turn<'_>) {
+        self.attempt += 1;
+        self.phase = Phase::Connecting;
+        self.line.clear();
+        self.early.clear();
+        self.target = None;
+        self.received = 0;
+        self.last_io_ms = turn.now_ms;
+        self.last_attempt_ms = Some(turn.now_ms);
+        turn.notice(format!("Connecting to PRIMARY {}", self.address));
+        turn.act(Action::Connect { attempt: self.attempt, address: self.address.clone() });
+        turn.notice("PRIMARY <-> REPLICA sync started");
+    }
+
+    pub(super) fn connected(&mut self, attempt: Attempt, turn: &mut Turn<'_>) {
+        if !self.is_current(attempt) || !matches!(self.phase, Phase::Connecting) {
+            return;
+        }
+        turn.notice("Non blocking connect for SYNC fired the event.");
+        self.last_io_ms = turn.now_ms;
+        self.phase = Phase::Handshake { awaited: VecDeque::from([Awaited::Pong]) };
+        self.send(turn, &[b"PING"]);
+    }
+
+    /// The socket is gone, or was never there.
+    pub(super) fn lost(&mut self, attempt: Attempt, reason: &str, turn: &mut Turn<'_>) {
+        if !self.is_current(attempt) {
+            return;
+        }
+        match &self.phase {
+            Phase::Connected => turn.warning(format!("Connection with primary lost: {reason}")),
+            Phase::Connecting => turn.warning(format!("Error condition on socket for SYNC: {reason}")),
+            Phase::Handshake { .. } => turn.warning("Primary did not respond to command during SYNC handshake"),
+            _ => turn.warning(format!("I/O error trying to sync with PRIMARY: {reason}")),
+        }
+        self.hang_up(turn);
+    }
+
+    /// Closes the socket and plans the next attempt.
+    pub(super) fn hang_up(&mut self, turn: &mut Turn<'_>) {
+        let worked = matches!(self.phase, Phase::Connected);
+        if self.awaits_psync() && matches!(self.purpose, Purpose::Failover { .. } | Purpose::ConfirmFailover) {
+            // The request may have arrived although its answer did not.
+            self.purpose = Purpose::Failover { sent: true };
+        }
+        match self.phase {
+            Phase::Waiting { .. } => return,
+            Phase::Receiving { .. } | Phase::Loading => turn.act(Action::AbortLoad { attempt: self.attempt }),
+            _ => {}
+        }
+        turn.act(Action::Disconnect { attempt: self.attempt });
+        let pause_ms = if worked { RECONNECT_MS } else { RETRY_MS };
+        let earliest_ms = self.last_attempt_ms.map_or(0, |at| at.saturating_add(pause_ms));
+        if worked {
+            turn.notice("Caching the disconnected primary state.");
+            self.down_since_ms = Some(turn.now_ms);
+        }
+        self.early.clear();
+        self.target = None;
+        self.phase = Phase::Waiting { retry_at_ms: earliest_ms.max(turn.now_ms) };
+        if worked && earliest_ms <= turn.now_ms {
+            turn.notice(format!("Reconnecting to PRIMARY {}", self.address));
+            self.connect(turn);
+        }
+    }
+
+    /// Closes the socket; there is no next attempt, since this link ends.
+    pub(super) fn hang_up_for_good(&mut self, turn: &mut Turn<'_>) {
+        if matches!(self.phase, Phase::Waiting { .. }) {
+            return;
+        }
+        if matches!(self.phase, Phase::Receiving { .. } | Phase::Loading) {
+            turn.act(Action::AbortLoad { attempt: self.attempt });
+        }
+        turn.act(Action::Disconnect { attempt: self.attempt });
+        self.phase = Phase::Waiting { retry_at_ms: u64::MAX };
+    }
+
+    /// The peer does not behave: say so and start over.
+    fn give_up(&mut self, text: impl Into<String>, turn: &mut Turn<'_>) {
+        turn.warning(text);
+        self.hang_up(turn);
+    }
+
+    /// Bytes from the primary.
+    pub(super) fn received(
+        &mut self,
+        attempt: Attempt,
+        mut input: Bytes,
+        settings: &LinkSettings,
+        history: &History,
+        turn: &mut Turn<'_>,
+    ) -> Vec<Event> {
+        let mut events = Vec::new();
+        while !input.is_empty() && self.is_current(attempt) {
+            self.last_io_ms = turn.now_ms;
+            match &mut self.phase {
+                Phase::Waiting { .. } | Phase::Connecting => break,
+                Phase::Connected => turn.act(Action::ApplyStream { attempt, bytes: std::mem::take(&mut input) }),
+                Phase::Loading => self.early.push(std::mem::take(&mut input)),
+                Phase::Receiving { reader, .. } => {
+                    let before = input.len();
+                    let (snapshot, last) = match reader.read(std::mem::take(&mut input)) {
+                        Chunk::More(snapshot) => (snapshot, None),
+                        Chunk::Last(snapshot, after) => (snapshot, Some(after)),
+                    };
+                    self.received += (before - last.as_ref().map_or(0, Bytes::len)) as u64;
+                    if !snapshot.is_empty() {
+                        turn.act(Action::FeedLoader { attempt, bytes: snapshot });
+                    }
+                    if let Some(after) = last {
+                        input = after;
+                        self.phase = Phase::Loading;
+                        self.last_newline_ms = turn.now_ms;
+                        turn.notice("PRIMARY <-> REPLICA sync: Loading DB in memory");
+                        turn.act(Action::FinishLoad { attempt });
+                    }
+                }
+                Phase::Handshake { .. } | Phase::AwaitingSnapshot => {
+                    let Some(line) = self.take_line(&mut input, turn) else { continue };
+                    self.line(&line, settings, history, &mut events, turn);
+                }
+            }
+        }
+        events
+    }
+
+    /// Takes input up to a line's end; `None` if it has not come yet.
+    fn take_line(&mut self, input: &mut Bytes, turn: &mut Turn<'_>) -> Option<BytesMut> {
+        let (take, complete) = match memchr::memchr(b'\n', input) {
+            Some(at) => (at + 1, true),
+            None => (input.len(), false),
+        };
+        self.line.extend_from_slice(&input.split_to(take));
+        if self.line.len() > LINE_LIMIT {
+            self.give_up(format!("Bad protocol from PRIMARY: a line of more than {LINE_LIMIT} bytes"), turn);
+            return None;
+        }
+        complete.then(|| {
+            let mut line = self.line.split();
+            let text = line.strip_suffix(b"\n").map_or(&line[..], |text| text.strip_suffix(b"\r").unwrap_or(text));
+            let length = text.len();
+            line.truncate(length);
+            line
+        })
+    }
+
+    fn line(
+        &mut self,
+        line: &[u8],
+        settings: &LinkSettings,
+        history: &History,
+        events: &mut Vec<Event>,
+        turn: &mut Turn<'_>,
+    ) {
+        match &mut self.phase {
+            Phase::AwaitingSnapshot => self.snapshot_header(line, settings, events, turn),
+            Phase::Handshake { awaited } => match awaited.pop_front() {
+                Some(Awaited::Pong) => self.pong(line, settings, turn),
+                Some(Awaited::Auth) if line.starts_with(b"-") => {
+                    self.give_up(format!("Unable to AUTH to PRIMARY: {}", shown(line)), turn);
+                }
+                Some(Awaited::Auth) => {}
+                Some(Awaited::Replconf(name)) => {
+                    if line.starts_with(b"-") {
+                        turn.notice(format!(
+                            "(Non critical) Primary does not understand REPLCONF {name}: {}",
+                            shown(line)
+                        ));
+                    }
+                    if awaited.is_empty() {
+                        self.send_psync(history, turn);
+                    }
+                }
+                // Newlines keep the connection alive until the primary can answer.
+                Some(Awaited::Psync) if line.is_empty() => awaited.push_front(Awaited::Psync),
+                Some(Awaited::Psync) => self.psync_reply(line, history, events, turn),
+                None => self.give_up(format!("Unexpected line from PRIMARY: {}", shown(line)), turn),
+            },
+            _ => {}
+        }
+    }
+
+    fn pong(&mut self, line: &[u8], settings: &LinkSettings, turn: &mut Turn<'_>) {
+        let wants_auth = [&b"-NOAUTH"[..], b"-NOPERM", b"-ERR operation not permitted"];
+        if !line.starts_with(b"+") && !wants_auth.iter().any(|error| line.starts_with(error)) {
+            return self.give_up(format!("Error reply to PING from primary: '{}'", shown(line)), turn);
+        }
+        turn.notice("Primary replied to PING, replication can continue...");
+        let mut awaited = VecDeque::new();
+        if let Some(password) = &settings.password {
+            match &settings.user {
+                Some(user) => self.send(turn, &[b"AUTH", user, password]),
+                None => self.send(turn, &[b"AUTH", password]),
+            }
+            awaited.push_back(Awaited::Auth);
+        }
+        let port = settings.announce_port.to_string();
+        self.send(turn, &[b"REPLCONF", b"listening-port", port.as_bytes()]);
+        awaited.push_back(Awaited::Replconf("listening-port"));
+        if let Some(ip) = &settings.announce_ip {
+            self.send(turn, &[b"REPLCONF", b"ip-address", ip.as_bytes()]);
+            awaited.push_back(Awaited::Replconf("ip-address"));
+        }
+        let mut capabilities: Vec<&[u8]> = vec![b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"];
+        if settings.follow_failover {
+            capabilities.extend([&b"capa"[..], b"follow"]);
+        }
+        self.send(turn, &capabilities);
+        awaited.push_back(Awaited::Replconf("capa"));
+        self.send(turn, &[b"REPLCONF", b"version", settings.version.as_bytes()]);
+        awaited.push_back(Awaited::Replconf("VERSION"));
+        self.phase = Phase::Handshake { awaited };
+    }
+
+    fn send_psync(&mut self, history: &History, turn: &mut Turn<'_>) {
+        self.asked_to_continue = history.is_continuable();
+        let (id, offset) = if history.is_continuable() {
+            let first_wanted = u128::from(turn.stream.end) + 1;
+            turn.notice(format!("Trying a partial resynchronization (request {}:{first_wanted}).", history.id()));
+            (history.id().to_string(), first_wanted.to_string())
+        } else {
+            turn.notice("Partial resynchronization not possible (no cached primary)");
+            ("?".to_owned(), "-1".to_owned())
+        };
+        let mut words: Vec<&[u8]> = vec![b"PSYNC", id.as_bytes(), offset.as_bytes()];
+        if matches!(self.purpose, Purpose::Failover { .. }) {
+            words.push(b"FAILOVER");
+        }
+        self.send(turn, &words);
+        self.phase = Phase::Handshake { awaited: VecDeque::from([Awaited::Psync]) };
+    }
+
+    fn psync_reply(&mut self, line: &[u8], history: &History, events: &mut Vec<Event>, turn: &mut Turn<'_>) {
+        match std::mem::replace(&mut self.purpose, Purpose::Follow) {
+            Purpose::Follow => {}
+            Purpose::Failover { sent: true } if line == PROMOTED_ALREADY => {
+                // Our first request may have been what promoted it. Its data tells: only then it continues ours.
+                self.purpose = Purpose::ConfirmFailover;
+                return self.send_psync(history, turn);
+            }
+            purpose => {
+                let full = line.starts_with(b"+FULLRESYNC") && purpose != Purpose::ConfirmFailover;
+                if full || line.starts_with(b"+CONTINUE") {
+                    self.outcome = Some(PsyncOutcome::Accepted);
+                } else if purpose == (Purpose::Failover { sent: false }) {
+                    turn.warning(format!("Failover target rejected the PSYNC: {}", shown(line)));
+                    self.outcome = Some(PsyncOutcome::Rejected);
+                    return self.hang_up(turn);
+                } else {
+                    // No refusal proves that the target did not take the role and moved on since.
+                    turn.warning(format!(
+                        "Failover target answers '{}' after a request whose answer was lost: it may have taken the \
+                         role, so this server does not take it back by itself. FAILOVER ABORT does.",
+                        shown(line)
+                    ));
+                    self.purpose = Purpose::Failover { sent: true };
+                    return self.hang_up(turn);
+                }
+            }
+        }
+        if let Some(rest) = line.strip_prefix(b"+FULLRESYNC") {
+            self.full_resync(rest, turn);
+        } else if let Some(rest) = line.strip_prefix(b"+CONTINUE") {
+            self.continued(rest, events, turn);
+        } else if line.starts_with(b"-NOMASTERLINK") || line.starts_with(b"-LOADING") {
+            turn.notice(format!("Primary is currently unable to PSYNC but should be in the future: {}", shown(line)));
+            self.hang_up(turn);
+        } else {
+            if line.starts_with(b"-ERR") {
+                turn.notice(format!("Primary does not support PSYNC or is in error state (reply: {})", shown(line)));
+            } else {
+                turn.warning(format!("Unexpected reply to PSYNC from primary: {}", shown(line)));
+            }
+            turn.notice("Retrying with SYNC...");
+            turn.act(Action::SendToPrimary { attempt: self.attempt, bytes: b"SYNC\r\n".to_vec() });
+            // Nobody else has this id: the history cannot be continued, here or elsewhere.
+            self.target = Some(Target { id: (turn.fresh_id)(), position: 0, plain_sync: true });
+            self.phase = Phase::AwaitingSnapshot;
+        }
+    }
+
+    fn full_resync(&mut self, rest: &[u8], turn: &mut Turn<'_>) {
+        let words: Vec<&[u8]> = rest.split(|byte| *byte == b' ').skip(1).collect();
+        let parsed = match words.as_slice() {
+            [id, offset] => ReplicationId::parse(id)
+                .zip(integer(offset).and_then(|offset| u64::try_from(offset).ok())),
+            _ => None,
+        };
+        let Some((id, position)) = parsed else {
+            return self.give_up("Primary replied with wrong +FULLRESYNC syntax.", turn);
+        };
+        turn.notice(format!("Full resync from primary: {id}:{position}"));
+        self.target = Some(Target { id, position, plain_sync: false });
+        self.phase = Phase::AwaitingSnapshot;
+    }
+
+    fn continued(&mut self, rest: &[u8], events: &mut Vec<Event>, turn: &mut Turn<'_>) {
+        let id = match rest {
+            b"" => None,
+            [b' ', text @ ..] if ReplicationId::parse(text).is_some() => ReplicationId::parse(text),
+            _ => return self.give_up("Primary replied with wrong +CONTINUE syntax.", turn),
+        };
+        if !self.asked_to_continue {
+            return self.give_up("Primary continues a history that it was not asked to continue.", turn);
+        }
+        turn.notice("Successful partial resynchronization with primary.");
+        events.push(Event::Continued(id));
+        self.phase = Phase::Connected;
+        self.down_since_ms = None;
+        self.last_ack_ms = turn.now_ms;
+        turn.notice("PRIMARY <-> REPLICA sync: Primary accepted a Partial Resynchronization.");
+    }
+
+    fn snapshot_header(
+        &mut self,
+        line: &[u8],
+        settings: &LinkSettings,
+        events: &mut Vec<Event>,
+        turn: &mut Turn<'_>,
+    ) {
+        if line.is_empty() {
+            return;
+        }
+        if let Some(error) = line.strip_prefix(b"-") {
+            return self.give_up(format!("PRIMARY aborted replication with an error: {}", shown(error)), turn);
+        }
+        let Some(reader) = SnapshotReader::from_header(line) else {
+            let text = format!(
+                "Bad protocol from PRIMARY, the first byte is not '$' (we received '{}'), are you sure the host and \
+                 port are right?",
+                shown(line)
+            );
+            return self.give_up(text, turn);
+        };
+        let length = reader.left();
+        match length {
+            None => turn.notice("PRIMARY <-> REPLICA sync: receiving streamed RDB from primary with EOF to parser"),
+            Some(length) => {
+                turn.notice(format!("PRIMARY <-> REPLICA sync: receiving {length} bytes from primary to parser"));
+            }
+        }
+        if settings.load == LoadStrategy::FlushFirst {
+            turn.notice("PRIMARY <-> REPLICA sync: Flushing old data");
+            events.push(Event::Flushed);
+        }
+        turn.act(Action::BeginLoad { attempt: self.attempt, length });
+        self.phase = Phase::Receiving { reader, length };
+        if length == Some(0) {
+            self.give_up("Bad protocol from PRIMARY: an empty snapshot", turn);
+        }
+    }
+
+    /// The loader is done with the snapshot. The caller acts on the events, then calls [`Link::after_load`].
+    pub(super) fn loaded(
+        &mut self,
+        attempt: Attempt,
+        result: Result<(), String>,
+        turn: &mut Turn<'_>,
+    ) -> Option<Event> {
+        if !self.is_current(attempt) || !matches!(self.phase, Phase::Loading | Phase::Receiving { .. }) {
+            return None;
+        }
+        let finished = matches!(self.phase, Phase::Loading);
+        match (result, self.target) {
+            (Ok(()), Some(target)) if finished => Some(Event::Loaded {
+                id: target.id,
+                position: target.position,
+                continuable: !target.plain_sync,
+            }),
+            (Ok(()), _) => {
+                self.give_up("Replication stream EOF marker is broken", turn);
+                None
+            }
+            (Err(reason), _) => {
+                let text = format!("Failed trying to load the PRIMARY synchronization DB from socket: {reason}");
+                self.give_up(text, turn);
+                None
+            }
+        }
+    }
+
+    /// The new dataset is in place: go on with the stream.
+    pub(super) fn after_load(&mut self, turn: &mut Turn<'_>) {
+        self.phase = Phase::Connected;
+        self.down_since_ms = None;
+        self.last_io_ms = turn.now_ms;
+        turn.notice("PRIMARY <-> REPLICA sync: Finished with success");
+        self.send_ack(turn);
+        for bytes in std::mem::take(&mut self.early) {
+            turn.act(Action::ApplyStream { attempt: self.attempt, bytes });
+        }
+    }
+
+    /// A line between two commands of the stream, without its end. It is no part of the stream.
+    pub(super) fn stream_line(
+        &mut self,
+        attempt: Attempt,
+        line: &[u8],
+        settings: &LinkSettings,
+        turn: &mut Turn<'_>,
+    ) -> Option<Event> {
+        if !self.is_current(attempt) || !self.is_connected() || line.is_empty() {
+            return None;
+        }
+        let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        if let [b"+FOLLOW", host, port] = words.as_slice()
+            && let Some(port) = integer(port).and_then(|port| u16::try_from(port).ok())
+            && let Ok(host) = std::str::from_utf8(host)
+            && settings.follow_failover
+        {
+            turn.notice(format!("Primary failed over to {host}:{port}: following"));
+            return Some(Event::Follow(Address::new(host, port)));
+        }
+        let text = format!("Bad protocol from PRIMARY: '{}' between two commands of the stream", shown(line));
+        self.give_up(text, turn);
+        None
+    }
+
+    /// Tells the primary how far the stream is applied, and how far it is on the disk.
+    pub(super) fn send_ack(&mut self, turn: &mut Turn<'_>) {
+        if !self.is_connected() || self.target.is_some_and(|target| target.plain_sync) {
+            return;
+        }
+        self.last_ack_ms = turn.now_ms;
+        let applied = turn.stream.end.to_string();
+        match turn.stream.fsynced.map(|fsynced| fsynced.to_string()) {
+            Some(fsynced) => {
+                self.send(turn, &[b"REPLCONF", b"ACK", applied.as_bytes(), b"FACK", fsynced.as_bytes()]);
+            }
+            None => self.send(turn, &[b"REPLCONF", b"ACK", applied.as_bytes()]),
+        }
+    }
+
+    pub(super) fn tick(&mut self, settings: &LinkSettings, turn: &mut Turn<'_>) {
+        let idle_ms = turn.now_ms.saturating_sub(self.last_io_ms);
+        let late = idle_ms > settings.timeout_ms;
+        match self.phase {
+            Phase::Waiting { retry_at_ms } if retry_at_ms <= turn.now_ms => self.connect(turn),
+            Phase::Waiting { .. } => {}
+            Phase::Connecting | Phase::Handshake { .. } if late => {
+                self.give_up("Timeout connecting to the PRIMARY...", turn);
+            }
+            Phase::AwaitingSnapshot | Phase::Receiving { .. } if late => self.give_up(
+                "Timeout receiving bulk data from PRIMARY... If the problem persists try to set the 'repl-timeout' \
+                 parameter in valkey.conf to a larger value.",
+                turn,
+            ),
+            Phase::Connected if late => self.give_up("PRIMARY timeout: no data nor PING received...", turn),
+            Phase::Connected if turn.now_ms.saturating_sub(self.last_ack_ms) >= ACK_PERIOD_MS => self.send_ack(turn),
+            // The primary would take the silence of a long load for a dead replica.
+            Phase::Receiving { .. } | Phase::Loading
+                if turn.now_ms.saturating_sub(self.last_newline_ms) >= ACK_PERIOD_MS =>
+            {
+                self.last_newline_ms = turn.now_ms;
+                turn.act(Action::SendToPrimary { attempt: self.attempt, bytes: b"\n".to_vec() });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A command as an array of bulk strings.
+fn request(words: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
+/// Bytes of a peer, safe for a log.
+fn shown(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).chars().map(|c| if c.is_control() { '.' } else { c }).take(256).collect()
+}

@@ -1,0 +1,217 @@
+//! Commands of replication: REPLICAOF, REPLCONF, PSYNC, SYNC, ROLE, WAIT, WAITAOF, FAILOVER.
+//!
+//! They put words into the state machines and answer what these say; nothing is decided here.
+
+use std::time::Duration;
+
+use crate::command::{Argument, ArgumentKind, Categories, Command, Flags, Group};
+use crate::protocol::{ErrorReply, Reply};
+use crate::replication::wait::{self, WaitRequest};
+use crate::replication::{ReplconfReply, ReplicaOf, SyncRequest};
+use crate::server::blocking::Waiting;
+use crate::server::call::Call;
+use crate::server::client::Traits;
+use crate::server::replicas::Handover;
+use crate::server::session::Origin;
+use crate::server::table::{Entry, HostCommand, HostHandler, HostOutcome, PlainFn};
+
+const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT);
+
+pub const COMMANDS: &[HostCommand] = &[
+    HostCommand { name: "replicaof", since: "5.0.0", ..REPLICAOF },
+    HostCommand { name: "slaveof", ..REPLICAOF },
+    HostCommand {
+        name: "replconf",
+        summary: "What primaries and replicas tell each other of themselves.",
+        since: "3.0.0",
+        arity: -1,
+        ..command(ADMIN.and(Flags::LOADING).and(Flags::STALE).and(Flags::ALLOW_BUSY), replconf)
+    },
+    HostCommand {
+        name: "psync",
+        summary: "Makes the connection a replica's, which goes on where it stopped if that is possible.",
+        since: "2.8.0",
+        arity: -3,
+        arguments: &[
+            Argument::new("replicationid", ArgumentKind::String),
+            Argument::new("offset", ArgumentKind::Integer),
+        ],
+        ..command(SYNC_FLAGS, sync)
+    },
+    HostCommand {
+        name: "sync",
+        summary: "Makes the connection a replica's, which gets the whole dataset.",
+        arity: 1,
+        ..command(SYNC_FLAGS, sync)
+    },
+    HostCommand {
+        name: "role",
+        summary: "The role of the server in replication.",
+        since: "2.8.12",
+        arity: 1,
+        categories: Categories::ADMIN.and(Categories::DANGEROUS),
+        ..command(Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST), role)
+    },
+    HostCommand {
+        name: "wait",
+        summary: "Waits until so many replicas have what was written.",
+        since: "3.0.0",
+        group: Group::Generic,
+        arity: 3,
+        arguments: &[
+            Argument::new("numreplicas", ArgumentKind::Integer),
+            Argument::new("timeout", ArgumentKind::Integer),
+        ],
+        ..command(Flags::BLOCKING, wait)
+    },
+    HostCommand {
+        name: "waitaof",
+        summary: "Waits until what was written is on so many disks.",
+        since: "7.2.0",
+        group: Group::Generic,
+        arity: 4,
+        arguments: &[
+            Argument::new("numlocal", ArgumentKind::Integer),
+            Argument::new("numreplicas", ArgumentKind::Integer),
+            Argument::new("timeout", ArgumentKind::Integer),
+        ],
+        ..command(Flags::BLOCKING, waitaof)
+    },
+    HostCommand {
+        name: "failover",
+        summary: "Hands the role of primary to a replica that has everything.",
+        since: "6.2.0",
+        arity: -1,
+        arguments: &[
+            Argument::block(
+                "target",
+                &[
+                    Argument::new("host", ArgumentKind::String),
+                    Argument::new("port", ArgumentKind::Integer),
+                    Argument::new("force", ArgumentKind::PureToken).after("FORCE").optional(),
+                ],
+            )
+            .after("TO")
+            .optional(),
+            Argument::new("abort", ArgumentKind::PureToken).after("ABORT").optional(),
+            Argument::new("milliseconds", ArgumentKind::Integer).after("TIMEOUT").optional(),
+        ],
+        ..command(ADMIN.and(Flags::STALE), failover)
+    },
+];
+
+/// Does a call of this entry take the dataset's guard, which a script may hold?
+pub fn needs_dataset(entry: &Entry) -> bool {
+    COMMANDS.iter().any(|command| command.name == entry.spec.name && command.name != "replconf")
+}
+
+const SYNC_FLAGS: Flags = ADMIN.and(Flags::NO_ASYNC_LOADING).and(Flags::NO_MULTI);
+
+const REPLICAOF: HostCommand = HostCommand {
+    name: "replicaof",
+    summary: "Makes the server a replica of another, or a primary again.",
+    arity: 3,
+    arguments: &[Argument::new("host", ArgumentKind::String), Argument::new("port", ArgumentKind::Integer)],
+    ..command(ADMIN.and(Flags::STALE).and(Flags::NO_ASYNC_LOADING), replicaof)
+};
+
+const fn command(flags: Flags, function: PlainFn) -> HostCommand {
+    Command { group: Group::Server, flags, ..Command::host(HostHandler::Plain(function)) }
+}
+
+fn replicaof(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let request = ReplicaOf::parse(call.args[1], call.args[2])?;
+    let server = call.server().clone();
+    let client = call.session.client.clone();
+    let info = super::client::describe(&server, &client);
+    let answer = server.turn(call.core_mut(), |roles, turn| {
+        roles.replication.replicaof(&request, client.number, &info, turn)
+    })?;
+    Ok(Reply::Status(answer.into()).into())
+}
+
+fn replconf(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let client = call.session.client.clone();
+    client.set(Traits::ANNOUNCED, true);
+    match call.server().announced(client.number, &call.args[1..]) {
+        ReplconfReply::Ok => Ok(Reply::Ok.into()),
+        ReplconfReply::Error(error) => Err(error),
+        ReplconfReply::Silent | ReplconfReply::SendAck => Ok(Reply::None.into()),
+    }
+}
+
+fn sync(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    if call.session.origin != Origin::Client {
+        return Err(ErrorReply::SYNTAX);
+    }
+    let server = call.server().clone();
+    let client = call.session.client.clone();
+    let info = super::client::describe(&server, &client);
+    let peer_ip = client.address.rsplit_once(':').map_or("", |(ip, _)| ip).trim_matches(['[', ']']);
+    let request = SyncRequest {
+        connection: client.number,
+        peer_ip,
+        client_info: &info,
+        psync: call.entry.spec.name.eq("psync").then_some(&call.args[1..]),
+        has_pending_output: !call.session.out.is_empty(),
+    };
+    client.set(Traits::ANNOUNCED, true);
+    let orders = server.turn(call.core_mut(), |roles, turn| {
+        let orders = roles.attach(client.number);
+        roles.replication.sync(&request, turn).inspect_err(|_| roles.detach(client.number))?;
+        Ok::<_, ErrorReply>(orders)
+    })?;
+    Ok(HostOutcome::Replicate(Handover { orders }))
+}
+
+fn role(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let server = call.server().clone();
+    let stream = server.stream_view(call.core());
+    let reply = crate::replication::info::role(&server.roles.lock().replication, &stream);
+    Ok(reply.into())
+}
+
+fn failover(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let server = call.server().clone();
+    let args = &call.args[1..];
+    server.turn(call.executor.core_mut(), |roles, turn| {
+        roles.coordinator.command(args, &mut roles.replication, &mut roles.gate, turn)
+    })?;
+    Ok(Reply::Ok.into())
+}
+
+fn wait(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let server = call.server().clone();
+    let now_ms = server.uptime_ms();
+    let request = wait::parse_wait([call.args[1], call.args[2]], server.is_replica(), now_ms)?;
+    wait_for(call, request, now_ms)
+}
+
+fn waitaof(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    let server = call.server().clone();
+    let now_ms = server.uptime_ms();
+    let args = [call.args[1], call.args[2], call.args[3]];
+    let has_aof = server.persistence.has_aof();
+    let request = wait::parse_waitaof(args, server.is_replica(), has_aof, now_ms)?;
+    wait_for(call, request, now_ms)
+}
+
+fn wait_for(call: &mut Call<'_, '_>, request: WaitRequest, now_ms: u64) -> Result<HostOutcome, ErrorReply> {
+    let server = call.server().clone();
+    let client = call.session.client.number;
+    let timeout = request.deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms.saturating_sub(now_ms)));
+    // The connection's own timer is finer than the machine's ticks.
+    let request = WaitRequest { deadline_ms: None, ..request };
+    let may_block = call.session.origin == Origin::Client && !call.executor.in_unit();
+    let (position, answer) = server.turn(call.core_mut(), |roles, turn| {
+        let position = turn.stream.end;
+        (position, roles.replication.wait(client, position, request, may_block, turn))
+    });
+    if let Some(answer) = answer {
+        return Ok(Reply::from(answer).into());
+    }
+    let on_timeout = move |server: &std::sync::Arc<crate::server::Server>| {
+        server.answer_now(client, position, request).map_or(Reply::Integer(0), Reply::from)
+    };
+    Ok(HostOutcome::Wait(Waiting { timeout, on_timeout: Box::new(on_timeout), interruptible: true }))
+}

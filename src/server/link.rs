@@ -1,0 +1,313 @@
+//! The connection to this server's primary: one task for each attempt, on the first reactor.
+//!
+//! It knows neither handshakes nor roles: bytes go to the state machine, and what that decides comes back as orders.
+//!
+//! Invariant: a command of the stream is run and its bytes are appended under one hold of the guard, while this attempt
+//! is the one in use.
+
+use std::io::{self, Read};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::oneshot;
+
+use super::Server;
+use super::admission::find_entry;
+use super::client::{Client, Traits};
+use super::execute::Executor;
+use super::reactor::{READ_BUFFER, Reactor};
+use super::roles::{GUARD_PAUSE, LinkOrder};
+use super::session::{Origin, Session};
+use crate::protocol::request::{Argument, Limits, Parsed, RequestParser};
+use crate::rdb::Loaded;
+use crate::replication::Attempt;
+use crate::scripting::Registry;
+
+/// What the task is to do, in order. It ends when nobody can give it orders any more.
+#[derive(Debug)]
+pub enum ToLink {
+    Send(Vec<u8>),
+    BeginLoad { length: Option<u64> },
+    Feed(Bytes),
+    FinishLoad,
+    AbortLoad,
+    Apply(Bytes),
+}
+
+/// Pieces of a snapshot that may wait for the loader.
+const CHUNKS: usize = 16;
+
+/// A command, as its arguments.
+type Words = Vec<Vec<u8>>;
+
+struct Link {
+    server: Arc<Server>,
+    reactor: Rc<Reactor>,
+    attempt: Attempt,
+    socket: TcpStream,
+    loader: Option<mpsc::Sender<Bytes>>,
+    loading: Option<oneshot::Receiver<Result<Loaded, String>>>,
+    session: Session,
+    input: Vec<u8>,
+    parser: RequestParser,
+    /// A transaction whose end has not come: its bytes and its commands.
+    transaction: Option<(Vec<u8>, Vec<Words>)>,
+}
+
+/// Makes the links that are asked for.
+pub async fn make_links(server: Arc<Server>, reactor: Rc<Reactor>, mut asked: UnboundedReceiver<LinkOrder>) {
+    while let Some(order) = asked.recv().await {
+        tokio::task::spawn_local(run(server.clone(), reactor.clone(), order));
+    }
+}
+
+async fn run(server: Arc<Server>, reactor: Rc<Reactor>, order: LinkOrder) {
+    let LinkOrder { attempt, address, mut orders } = order;
+    let connected = tokio::select! {
+        connected = TcpStream::connect((address.host.as_str(), address.port)) => connected,
+        // Nothing is ordered before there is a connection: this attempt was given up.
+        _ = orders.recv() => return,
+    };
+    let outcome = match connected {
+        Ok(socket) => {
+            if !server.config().repl_disable_tcp_nodelay {
+                let _ = socket.set_nodelay(true);
+            }
+            server.turn_soon(|roles, turn| roles.replication.link_connected(attempt, turn)).await;
+            let client =
+                Arc::new(Client::new(0, address.to_string(), String::new(), -1, server.now_ms()));
+            client.set(Traits::PRIMARY, true);
+            let mut session = Session::new(client, Origin::Primary);
+            session.authenticated = true;
+            let link = Link {
+                server: server.clone(),
+                reactor,
+                attempt,
+                socket,
+                loader: None,
+                loading: None,
+                session,
+                input: Vec::new(),
+                parser: RequestParser::new(),
+                transaction: None,
+            };
+            link.converse(&mut orders).await
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = outcome {
+        let reason = error.to_string();
+        server.turn_soon(|roles, turn| roles.replication.link_lost(attempt, &reason, turn)).await;
+    }
+}
+
+impl Link {
+    /// Until the attempt is given up (`Ok`) or the connection fails.
+    async fn converse(mut self, orders: &mut UnboundedReceiver<ToLink>) -> io::Result<()> {
+        let mut buffer = BytesMut::new();
+        loop {
+            while let Ok(order) = orders.try_recv() {
+                self.obey(order).await?;
+            }
+            let (wants_input, is_current) = {
+                let roles = self.server.roles.lock();
+                let link = roles.replication.link();
+                (link.is_some_and(|link| link.wants_input()), roles.is_current_link(self.attempt))
+            };
+            if !is_current {
+                return Ok(());
+            }
+            buffer.reserve(READ_BUFFER);
+            let loading = async {
+                match &mut self.loading {
+                    Some(loading) => loading.await.unwrap_or_else(|_| Err("the loader ended".to_owned())),
+                    None => std::future::pending().await,
+                }
+            };
+            let attempt = self.attempt;
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(order) => self.obey(order).await?,
+                    None => return Ok(()),
+                },
+                result = loading => {
+                    self.loading = None;
+                    self.loader = None;
+                    self.server.turn_soon(|roles, turn| roles.finished_loading(attempt, result, turn)).await;
+                }
+                count = self.socket.read_buf(&mut buffer), if wants_input => {
+                    let count = count?;
+                    if count == 0 {
+                        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the primary closed the connection"));
+                    }
+                    self.server.stats.replication_bytes_in.fetch_add(count as u64, Relaxed);
+                    let bytes = buffer.split().freeze();
+                    self.server
+                        .turn_soon(|roles, turn| roles.replication.link_received(attempt, bytes, turn))
+                        .await;
+                }
+            }
+        }
+    }
+
+    async fn obey(&mut self, order: ToLink) -> io::Result<()> {
+        match order {
+            ToLink::Send(bytes) => self.socket.write_all(&bytes).await?,
+            ToLink::BeginLoad { length } => self.begin_load(length)?,
+            ToLink::Feed(bytes) => {
+                if let Some(loader) = &self.loader {
+                    // A loader that has failed reports so itself.
+                    loader.send(bytes).await.ok();
+                }
+            }
+            ToLink::FinishLoad => self.loader = None,
+            ToLink::AbortLoad => (self.loader, self.loading) = (None, None),
+            ToLink::Apply(bytes) => self.apply(&bytes).await?,
+        }
+        Ok(())
+    }
+
+    /// Starts the thread that makes a dataset of the snapshot.
+    fn begin_load(&mut self, length: Option<u64>) -> io::Result<()> {
+        let (feed, pieces) = mpsc::channel(CHUNKS);
+        let (report, loading) = oneshot::channel();
+        let server = self.server.clone();
+        std::thread::Builder::new().name("sync-load".into()).spawn(move || {
+            let mut input = Pieces { pieces, current: Bytes::new() };
+            let loaded = server.read_rdb_from(&mut input, length.unwrap_or(0), false).and_then(|loaded| {
+                server.load_libraries(&Registry::default(), &loaded.libraries)?;
+                Ok(loaded)
+            });
+            // What lies behind the end of the snapshot (nothing, if the primary is right) is swallowed.
+            let _ = io::copy(&mut input, &mut io::sink());
+            report.send(loaded.map_err(|error| error.to_string())).ok();
+        })?;
+        (self.loader, self.loading) = (Some(feed), Some(loading));
+        Ok(())
+    }
+
+    /// Runs the whole commands of the stream that have come.
+    async fn apply(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.input.extend_from_slice(bytes);
+        let (server, reactor) = (self.server.clone(), self.reactor.clone());
+        let mut executor = Executor::new(&server, &reactor);
+        while executor.hold_write().is_err() {
+            tokio::time::sleep(GUARD_PAUSE).await;
+        }
+        let outcome = self.run_commands(&mut executor);
+        executor.finish_batch();
+        outcome
+    }
+
+    fn run_commands(&mut self, executor: &mut Executor<'_>) -> io::Result<()> {
+        let server = self.server.clone();
+        let attempt = self.attempt;
+        let mut arguments: Vec<Argument> = Vec::new();
+        if let Some(database) = executor.core().stream.selected() {
+            self.session.select(database);
+        }
+        while server.roles.lock().is_current_link(attempt) {
+            let start = self.parser.consumed();
+            if !self.parser.is_inside_request() && self.input.get(start).is_some_and(|byte| *byte != b'*') {
+                let Some(length) = memchr::memchr(b'\n', &self.input[start..]) else { break };
+                self.parser.discard(start);
+                let line: Vec<u8> = self.input.drain(..=start + length).skip(start).collect();
+                let line = line.strip_suffix(b"\n").unwrap_or(&line);
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                server.turn(executor.core_mut(), |roles, turn| roles.replication.link_line(attempt, line, turn));
+                continue;
+            }
+            arguments.clear();
+            match self.parser.next(&mut self.input, &Limits::STREAM, &mut arguments) {
+                Ok(Parsed::Request { .. }) => {
+                    let end = self.parser.consumed();
+                    let words: Words =
+                        arguments.iter().map(|argument| argument.of(&self.input).to_vec()).collect();
+                    let bytes = self.input[start..end].to_vec();
+                    self.command(executor, words, &bytes);
+                }
+                Ok(Parsed::Nothing | Parsed::EmptyLine) => {}
+                Ok(Parsed::Incomplete { .. }) => break,
+                Err(error) => {
+                    let text = format!("Protocol error from primary: {error}");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+            }
+        }
+        let consumed = self.parser.consumed();
+        self.parser.discard(consumed);
+        self.input.drain(..consumed);
+        Ok(())
+    }
+
+    /// Runs one command, or keeps it until its transaction is whole; then its bytes are part of the stream.
+    fn command(&mut self, executor: &mut Executor<'_>, words: Words, bytes: &[u8]) {
+        let name = words[0].to_ascii_lowercase();
+        if let Some((whole, commands)) = &mut self.transaction {
+            whole.extend_from_slice(bytes);
+            if name != b"exec" {
+                commands.push(words);
+                return;
+            }
+            let (whole, commands) = self.transaction.take().unwrap_or_default();
+            executor.begin_unit();
+            for words in &commands {
+                self.call(executor, words);
+            }
+            executor.end_unit(&self.session);
+            let database = self.session.database;
+            executor.core_mut().stream.append_received(&whole, Some(database));
+            return;
+        }
+        if name == b"multi" {
+            self.transaction = Some((bytes.to_vec(), Vec::new()));
+            return;
+        }
+        let asks = name == b"replconf" && words.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"getack"));
+        if !asks {
+            self.call(executor, &words);
+        }
+        let database = self.session.database;
+        executor.core_mut().stream.append_received(bytes, Some(database));
+        if asks {
+            let server = self.server.clone();
+            server.turn(executor.core_mut(), |roles, turn| roles.replication.acknowledge(turn));
+        }
+    }
+
+    fn call(&mut self, executor: &mut Executor<'_>, words: &Words) {
+        let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        match find_entry(&self.server, &args) {
+            Some(entry) if entry.arity_fits(args.len()) => executor.apply(&mut self.session, entry, &args),
+            _ => tracing::warn!(
+                "The primary's stream has a command that this server does not know: '{}'",
+                String::from_utf8_lossy(&args[0][..args[0].len().min(64)])
+            ),
+        }
+    }
+}
+
+/// A snapshot as it arrives.
+struct Pieces {
+    pieces: mpsc::Receiver<Bytes>,
+    current: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.current = piece,
+                None => return Ok(0),
+            }
+        }
+        let count = out.len().min(self.current.len());
+        out[..count].copy_from_slice(&self.current.split_to(count));
+        Ok(count)
+    }
+}

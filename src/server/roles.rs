@@ -1,0 +1,579 @@
+//! The driver of replication and failover: gives events to their state machines and does what these ask for.
+//!
+//! Everything that happens to a server's role goes through [`Server::turn`], with the dataset's guard held: the machines
+//! and the stream move in one step. Lock order: the dataset, the roles, the AOF.
+//!
+//! Invariant: actions are performed in order and before the next event; what cannot be done at once (sockets, threads)
+//! is put into the ordered channel of the task that does it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
+use super::Server;
+use super::admission::Conditions;
+use super::client::{Client, Close, Traits, Unblock};
+use super::config::{Config, PrimaryAddress, ReplDisklessLoad, Text};
+use super::core::Core;
+use super::link::ToLink;
+use super::lazy_free;
+use super::loading::history_of;
+use super::persistence::SavingKind;
+use super::replicas::{self, ToReplica, Transfer};
+use super::scripts_running::Kill;
+use super::table::Entry;
+use crate::base::random::{Random, fill_secret};
+use crate::failover::{CommandClass, Coordinator, PauseGate, Purpose, Scope, WriteScript};
+use crate::keyspace::Keyspace;
+use crate::protocol::{ErrorReply, Reply};
+use crate::rdb::Loaded;
+use crate::replication::{
+    Action, Address, Attempt, ConnectionId, FailoverPhase, Framing, History, Level, LinkSettings, LoadStrategy,
+    OutputLimit, PrimarySettings, ReplconfReply, Replication, ReplicationId, Role, Settings, StreamView, TransferId,
+    Turn,
+};
+use crate::replication::wait::{WaitReply, WaitRequest};
+use crate::stream::NO_REPLID;
+
+/// A connection to a primary that is to be made, on the first reactor.
+#[derive(Debug)]
+pub struct LinkOrder {
+    pub attempt: Attempt,
+    pub address: Address,
+    pub orders: UnboundedReceiver<ToLink>,
+}
+
+/// The state machines, and the tasks that carry out what they decide.
+pub struct Roles {
+    pub replication: Replication,
+    pub coordinator: Coordinator,
+    pub gate: PauseGate,
+    attached: HashMap<ConnectionId, UnboundedSender<ToReplica>>,
+    transfers: HashMap<TransferId, Transfer>,
+    link: Option<(Attempt, UnboundedSender<ToLink>)>,
+    /// Where links are made. `None` before the server runs.
+    links: Option<UnboundedSender<LinkOrder>>,
+    /// The dataset of a full sync, until the turn that reports it takes it over.
+    loaded: Option<Loaded>,
+}
+
+impl Roles {
+    pub fn new(config: &Config, replid: &[u8]) -> Self {
+        let history = History::new(ReplicationId::parse(replid).unwrap_or_else(fresh_id));
+        Roles {
+            replication: Replication::new(settings(config), history, Role::Primary, 0),
+            coordinator: Coordinator::default(),
+            gate: PauseGate::default(),
+            attached: HashMap::new(),
+            transfers: HashMap::new(),
+            link: None,
+            links: None,
+            loaded: None,
+        }
+    }
+
+    /// Is this the connection to the primary that is in use?
+    pub fn is_current_link(&self, attempt: Attempt) -> bool {
+        self.link.as_ref().is_some_and(|(current, _)| *current == attempt)
+    }
+
+    /// The channel of a connection that asks to become a replica's.
+    pub fn attach(&mut self, connection: ConnectionId) -> UnboundedReceiver<ToReplica> {
+        let (sender, orders) = mpsc::unbounded_channel();
+        self.attached.insert(connection, sender);
+        orders
+    }
+
+    pub fn detach(&mut self, connection: ConnectionId) {
+        self.attached.remove(&connection);
+    }
+
+    /// The loader of a full sync has finished.
+    pub fn finished_loading(&mut self, attempt: Attempt, result: Result<Loaded, String>, turn: &mut Turn<'_>) {
+        let result = result.map(|loaded| self.loaded = Some(loaded));
+        self.replication.loaded(attempt, result, turn);
+    }
+
+    fn to_replica(&self, connection: ConnectionId, order: ToReplica) {
+        if let Some(orders) = self.attached.get(&connection) {
+            // A task that has ended has reported that its connection is closed, or is about to.
+            orders.send(order).ok();
+        }
+    }
+
+    fn to_link(&self, attempt: Attempt, order: ToLink) {
+        if let Some((current, orders)) = &self.link
+            && *current == attempt
+        {
+            orders.send(order).ok();
+        }
+    }
+}
+
+fn fresh_id() -> ReplicationId {
+    let mut random = [0; 20];
+    if fill_secret(&mut random).is_err() {
+        // Only has to be unlike any other.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Random::from_seed(now.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(48)).fill(&mut random);
+    }
+    ReplicationId::from_random(random)
+}
+
+fn wire(id: &str) -> [u8; 40] {
+    id.as_bytes().try_into().unwrap_or(NO_REPLID)
+}
+
+/// What of the configuration replication depends on.
+pub fn settings(config: &Config) -> Settings {
+    let ms = |seconds: u32| u64::from(seconds) * 1000;
+    let text = |text: &Text| (!text.is_empty()).then(|| text.as_bytes().to_vec());
+    let limit = config.client_output_buffer_limit.replica;
+    Settings {
+        primary: PrimarySettings {
+            diskless_sync: config.repl_diskless_sync,
+            diskless_sync_delay_ms: ms(config.repl_diskless_sync_delay_seconds),
+            diskless_sync_max_replicas: config.repl_diskless_sync_max_replicas as usize,
+            ping_period_ms: ms(config.repl_ping_replica_period_seconds),
+            timeout_ms: ms(config.repl_timeout_seconds),
+            backlog_ttl_ms: if config.appendonly { 0 } else { config.repl_backlog_ttl_seconds.saturating_mul(1000) },
+            min_replicas_to_write: config.min_replicas_to_write as usize,
+            min_replicas_max_lag_seconds: config.min_replicas_max_lag_seconds.into(),
+            output_limit: OutputLimit {
+                hard_bytes: limit.hard_bytes,
+                soft_bytes: limit.soft_bytes,
+                soft_ms: limit.soft_seconds.saturating_mul(1000),
+            },
+        },
+        link: LinkSettings {
+            user: text(&config.primaryuser),
+            password: text(&config.primaryauth),
+            announce_ip: (!config.replica_announce_ip.is_empty())
+                .then(|| config.replica_announce_ip.to_str().into_owned()),
+            announce_port: if config.replica_announce_port == 0 { config.port } else { config.replica_announce_port },
+            version: super::command_line::VALKEY_VERSION,
+            follow_failover: config.replica_follow_failover,
+            timeout_ms: ms(config.repl_timeout_seconds),
+            load: match config.repl_diskless_load {
+                ReplDisklessLoad::FlushBeforeLoad => LoadStrategy::FlushFirst,
+                _ => LoadStrategy::Swap,
+            },
+        },
+    }
+}
+
+/// How long a thread sleeps on the guard before it lets its other tasks run.
+pub const GUARD_PATIENCE: Duration = Duration::from_micros(500);
+/// How long a task then sleeps: a script may hold the dataset on this very thread.
+pub const GUARD_PAUSE: Duration = Duration::from_millis(1);
+
+impl Server {
+    /// One event of the state machines, and all that comes of it.
+    pub fn turn<R>(
+        self: &Arc<Self>,
+        core: &mut Core,
+        event: impl FnOnce(&mut Roles, &mut Turn<'_>) -> R,
+    ) -> R {
+        let mut guard = self.roles.lock();
+        let roles = &mut *guard;
+        let mut actions = Vec::new();
+        let mut fresh = fresh_id;
+        let mut turn = Turn {
+            now_ms: self.uptime_ms(),
+            stream: self.stream_view(core),
+            fresh_id: &mut fresh,
+            actions: &mut actions,
+        };
+        let result = event(roles, &mut turn);
+        // Whoever holds the guard knows that no script is between two slices.
+        roles.coordinator.step(WriteScript::None, &mut roles.replication, &mut roles.gate, &mut turn);
+        let frozen = roles.replication.failover_phase() != FailoverPhase::None;
+        roles.replication.end_of_round(frozen, &mut turn);
+        if name_stream(roles, core) && self.persistence.has_aof() {
+            self.note_history(core);
+        }
+        let mut release = false;
+        for action in actions {
+            release |= self.perform(roles, core, action);
+        }
+        roles.loaded = None;
+        core.stream.keep_from(roles.replication.primary().oldest_needed().unwrap_or(u64::MAX));
+        self.note_conditions(roles);
+        let bytes = if core.stream.has_for_aof() { core.stream.take_for_aof() } else { Vec::new() };
+        if !bytes.is_empty() {
+            self.write_aof(&bytes);
+        }
+        drop(guard);
+        self.stream_moved(core);
+        if release {
+            self.let_go();
+        }
+        result
+    }
+
+    /// The same from a task, which must not block its thread.
+    pub async fn turn_soon<R>(self: &Arc<Self>, event: impl FnOnce(&mut Roles, &mut Turn<'_>) -> R) -> R {
+        loop {
+            if let Some(mut core) = self.core.try_write_for(GUARD_PATIENCE) {
+                return self.turn(&mut core, event);
+            }
+            tokio::time::sleep(GUARD_PAUSE).await;
+        }
+    }
+
+    /// Milliseconds of a clock that never goes back.
+    pub fn uptime_ms(&self) -> u64 {
+        self.born.elapsed().as_millis() as u64
+    }
+
+    pub fn stream_view(&self, core: &Core) -> StreamView {
+        StreamView {
+            end: core.stream.offset(),
+            kept_from: core.stream.backlog().map(|backlog| backlog.first_offset()),
+            fsynced: self.persistence.has_aof().then(|| self.persistence.aof_synced_offset.load(Relaxed)),
+        }
+    }
+
+    /// REPLCONF of a connection that is not a replica's yet: announcements only, which need no dataset.
+    pub fn announced(&self, connection: ConnectionId, arguments: &[&[u8]]) -> ReplconfReply {
+        let mut fresh = fresh_id;
+        let mut actions = Vec::new();
+        let stream = StreamView { end: 0, kept_from: None, fsynced: None };
+        let mut turn =
+            Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
+        self.roles.lock().replication.replconf(connection, arguments, &mut turn)
+    }
+
+    /// Performs one action. Returns whether clients that are held back are to try again.
+    fn perform(self: &Arc<Self>, roles: &mut Roles, core: &mut Core, action: Action) -> bool {
+        match action {
+            Action::Log(Level::Notice, text) => tracing::info!("{text}"),
+            Action::Log(Level::Warning, text) => tracing::warn!("{text}"),
+            Action::Send { connection, bytes } => roles.to_replica(connection, ToReplica::Send(bytes)),
+            Action::StreamFrom { connection, position } => {
+                roles.to_replica(connection, ToReplica::StreamFrom(position));
+            }
+            Action::SendAfterStream { connection, position, bytes } => {
+                roles.to_replica(connection, ToReplica::SendAfterStream { position, bytes });
+            }
+            Action::Close { connection } => roles.to_replica(connection, ToReplica::Close),
+            Action::StartTransfer { transfer, framing, filter, connections } => {
+                let mut moment = self.moment(core);
+                if filter.without_data {
+                    let settings = *core.keyspace.settings();
+                    moment.snapshot = Keyspace::new(core.keyspace.database_count(), settings).snapshot();
+                }
+                if filter.without_functions {
+                    moment.functions = Arc::default();
+                    moment.scripts.clear();
+                }
+                let transfer_state = match framing {
+                    Framing::EofMark(mark) => {
+                        let mut senders = Vec::new();
+                        for connection in connections {
+                            let (sender, chunks) = replicas::chunk_channel();
+                            senders.push(sender);
+                            roles.to_replica(connection, ToReplica::Snapshot(chunks));
+                        }
+                        replicas::stream_snapshot(self, transfer, moment, mark, senders)
+                    }
+                    Framing::Length => replicas::prepare_snapshot(self, transfer, moment),
+                };
+                roles.transfers.insert(transfer, transfer_state);
+            }
+            Action::SendPrepared { connection, transfer } => {
+                if let Some(transfer) = roles.transfers.get(&transfer) {
+                    let chunks = replicas::send_prepared(transfer);
+                    roles.to_replica(connection, ToReplica::Snapshot(chunks));
+                }
+            }
+            Action::EndTransfer { transfer } => {
+                if let Some(transfer) = roles.transfers.remove(&transfer) {
+                    transfer.end();
+                }
+            }
+            Action::FinishWait { connection, reply } => {
+                if let Some(client) = self.clients.get(connection) {
+                    client.send(&reply.into());
+                    client.unblock(Unblock::Answered);
+                }
+            }
+            Action::AppendToStream(record) => {
+                let selected = core.stream.selected();
+                core.stream.append_received(record, selected);
+            }
+            // A replica's stream is its primary's: nothing may be put into it.
+            Action::ReselectDatabase if roles.replication.is_replica() => {}
+            Action::ReselectDatabase => core.stream.forget_selected(),
+            Action::CreateBacklog => core.stream.start_backlog(self.config().repl_backlog_size as usize),
+            Action::FreeBacklog => core.stream.drop_backlog(),
+            Action::Connect { attempt, address } => {
+                let (sender, orders) = mpsc::unbounded_channel();
+                roles.link = Some((attempt, sender));
+                if let Some(links) = &roles.links {
+                    links.send(LinkOrder { attempt, address, orders }).ok();
+                }
+            }
+            Action::Disconnect { attempt } => drop(roles.link.take_if(|(current, _)| *current == attempt)),
+            Action::SendToPrimary { attempt, bytes } => roles.to_link(attempt, ToLink::Send(bytes)),
+            Action::BeginLoad { attempt, length } => roles.to_link(attempt, ToLink::BeginLoad { length }),
+            Action::FeedLoader { attempt, bytes } => roles.to_link(attempt, ToLink::Feed(bytes)),
+            Action::FinishLoad { attempt } => roles.to_link(attempt, ToLink::FinishLoad),
+            Action::AbortLoad { attempt } => roles.to_link(attempt, ToLink::AbortLoad),
+            Action::ApplyStream { attempt, bytes } => roles.to_link(attempt, ToLink::Apply(bytes)),
+            Action::FlushDataset => self.flush_for_load(roles, core),
+            Action::ReplaceDataset { position } => self.replace_dataset(roles, core, position),
+            Action::RoleChanged(role) => self.note_role(&role),
+            Action::UnblockForDemotion => self.interrupt_waiting(core),
+            Action::RollBackWriteScript => self.roll_back_script(),
+            Action::ReleasePaused => return true,
+        }
+        false
+    }
+
+    fn flush_for_load(&self, roles: &Roles, core: &mut Core) {
+        let empty = Keyspace::new(core.keyspace.database_count(), *core.keyspace.settings());
+        let old = std::mem::replace(&mut core.keyspace, empty);
+        lazy_free::drop_later(old.len(), old);
+        core.writes.touch_all(&core.keyspace);
+        let offset = core.stream.offset();
+        core.stream.adopt(wire(roles.replication.history().id().as_str()), offset);
+        core.stream.start_backlog(self.config().repl_backlog_size as usize);
+    }
+
+    fn replace_dataset(self: &Arc<Self>, roles: &mut Roles, core: &mut Core, position: u64) {
+        let Some(loaded) = roles.loaded.take() else { return };
+        let selected = history_of(&loaded).map_or(0, |(_, _, database)| database);
+        if let Err(error) = self.adopt(core, loaded, false) {
+            // The loader has tried the libraries, so this is no matter of what the primary sent.
+            tracing::error!("Cannot take over the dataset of the primary: {error}");
+        }
+        core.stream.adopt(wire(roles.replication.history().id().as_str()), position);
+        core.stream.start_backlog(self.config().repl_backlog_size as usize);
+        core.stream.append_received(b"", Some(selected));
+        if self.persistence.has_aof() {
+            self.begin_aof_anew(core);
+        }
+    }
+
+    /// The AOF of a dataset that was replaced begins again with the new one.
+    fn begin_aof_anew(self: &Arc<Self>, core: &mut Core) {
+        self.note_history(core);
+        self.cancel_saving(SavingKind::Aof);
+        match self.rewrite_aof(core) {
+            Ok(true) => {}
+            Ok(false) => self.persistence.rewrite_is_scheduled.store(true, Relaxed),
+            Err(error) => tracing::error!("Cannot rewrite the AOF after a full sync: {error}"),
+        }
+    }
+
+    /// Clients that wait, for keys or for replicas, are told and closed: what they wait for does not come here.
+    fn interrupt_waiting(&self, core: &mut Core) {
+        let error = ErrorReply::new(
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+        );
+        let waiting: Vec<_> =
+            self.clients.all().into_iter().filter(|client| client.is(Traits::BLOCKED)).collect();
+        let for_keys: Vec<_> = core.blocked.keys().copied().collect();
+        core.interrupt_blocked(&error);
+        for client in waiting {
+            if !for_keys.contains(&client.number) {
+                client.send(&Reply::Error(error.clone()));
+                client.unblock(Unblock::Answered);
+            }
+            client.close(Close::AfterReplies);
+        }
+    }
+
+    fn note_role(&self, role: &Role) {
+        let address = match role {
+            Role::Primary => None,
+            Role::Replica(address) | Role::HandingOver(address) => {
+                Some(PrimaryAddress { host: Text::from(address.host.as_str()), port: address.port })
+            }
+        };
+        self.config.update(|config| config.replicaof = address);
+    }
+
+    /// Takes over what admission reads without locks.
+    fn note_conditions(&self, roles: &Roles) {
+        let config = self.config();
+        let now_ms = self.uptime_ms();
+        let replication = &roles.replication;
+        let is_down = replication.link().is_some_and(|link| !link.is_connected());
+        let conditions = &self.conditions;
+        conditions.set(Conditions::REPLICA, replication.is_replica());
+        conditions.set(Conditions::STALE, is_down && !config.replica_serve_stale_data);
+        conditions.set(Conditions::PAUSED, roles.gate.scope(now_ms).is_some());
+        let too_few = !replication.is_replica() && replication.primary().check_good_replicas(now_ms).is_err();
+        conditions.set(Conditions::TOO_FEW_REPLICAS, too_few);
+        let statistics = replication.primary().statistics();
+        self.stats.full_syncs.store(statistics.full, Relaxed);
+        self.stats.partial_syncs.store(statistics.partial_ok, Relaxed);
+        self.stats.partial_syncs_refused.store(statistics.partial_err, Relaxed);
+    }
+
+    /// Begins the role that the configuration asks for, with the dataset that was loaded.
+    pub fn begin_role(self: &Arc<Self>, links: UnboundedSender<LinkOrder>) {
+        let config = self.config();
+        let role = match &config.replicaof {
+            None => Role::Primary,
+            Some(primary) => Role::Replica(Address::new(primary.host.to_str(), primary.port)),
+        };
+        let mut core = self.core.write();
+        let stored = ReplicationId::parse(core.stream.replid()).unwrap_or_else(fresh_id);
+        let history = match (core.stream.backlog().is_some(), &role) {
+            (false, _) => History::new(stored),
+            (true, Role::Primary) => {
+                History::of_restarted_primary(stored, Vec::new(), core.stream.offset(), fresh_id())
+            }
+            (true, _) => History::of_restarted_replica(stored, Vec::new()),
+        };
+        let now_ms = self.uptime_ms();
+        self.turn(&mut core, |roles, turn| {
+            roles.links = Some(links);
+            roles.replication = Replication::new(settings(&config), history, role, now_ms);
+            roles.replication.tick(turn);
+        });
+    }
+
+    /// Whatever comes with time, ten times a second.
+    pub async fn tick_roles(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if let Some(mut core) = self.core.try_write_for(GUARD_PATIENCE) {
+                let settings = settings(&self.config());
+                let now_ms = self.uptime_ms();
+                let ended = self.turn(&mut core, |roles, turn| {
+                    roles.replication.set_settings(settings);
+                    roles.replication.fsynced(turn);
+                    roles.replication.tick(turn);
+                    roles.gate.expire(now_ms)
+                });
+                if ended {
+                    self.let_go();
+                }
+            } else if self.scripts_running.holds() {
+                self.step_beside_script();
+            }
+        }
+    }
+
+    /// A failover goes on while a write script holds the dataset: its time may run out, or the script be rolled back.
+    fn step_beside_script(&self) {
+        let mut guard = self.roles.lock();
+        let roles = &mut *guard;
+        if roles.replication.failover_phase() != FailoverPhase::WaitingForSync {
+            return;
+        }
+        let mut actions = Vec::new();
+        let mut fresh = fresh_id;
+        let stream = StreamView { end: self.stream_end.load(Relaxed), kept_from: None, fsynced: None };
+        let mut turn =
+            Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
+        roles.coordinator.step(WriteScript::Running, &mut roles.replication, &mut roles.gate, &mut turn);
+        self.note_conditions(roles);
+        drop(guard);
+        // Before the handover nothing else can be asked for.
+        for action in actions {
+            match action {
+                Action::Log(_, text) => tracing::info!("{text}"),
+                Action::RollBackWriteScript => self.roll_back_script(),
+                Action::ReleasePaused => self.let_go(),
+                _ => {}
+            }
+        }
+    }
+
+    fn roll_back_script(&self) {
+        if let Some(script) = self.scripts_running.holder() {
+            script.set_kill(Kill::Rollback);
+        }
+    }
+
+    // ---- Pauses ----
+
+    /// Does the pause that is in force hold back a call of this entry, given what it and the commands queued before it
+    /// may do?
+    pub fn pause_holds(&self, _entry: &Entry, writes: bool, may_replicate: bool) -> bool {
+        let class = match (writes, may_replicate) {
+            (true, _) => CommandClass::Write,
+            (false, true) => CommandClass::MayReplicate,
+            (false, false) => CommandClass::Read,
+        };
+        self.roles.lock().gate.holds(class, self.uptime_ms())
+    }
+
+    /// CLIENT PAUSE.
+    pub fn pause_clients(&self, timeout_ms: u64, only_writes: bool) {
+        let now_ms = self.uptime_ms();
+        let scope = if only_writes { Scope::Write } else { Scope::All };
+        self.roles.lock().gate.pause(Purpose::Client, scope, Some(now_ms.saturating_add(timeout_ms)), now_ms);
+        self.conditions.set(Conditions::PAUSED, true);
+    }
+
+    /// CLIENT UNPAUSE.
+    pub fn unpause_clients(&self) {
+        let now_ms = self.uptime_ms();
+        let release = {
+            let mut roles = self.roles.lock();
+            let release = roles.gate.unpause(Purpose::Client, now_ms);
+            self.conditions.set(Conditions::PAUSED, roles.gate.scope(now_ms).is_some());
+            release
+        };
+        if release {
+            self.let_go();
+        }
+    }
+
+    /// `host:port` of this server's primary, if it has one.
+    pub fn primary_address(&self) -> Option<String> {
+        self.roles.lock().replication.link().map(|link| link.address().to_string())
+    }
+
+    /// The stream may be longer: the tasks of replicas are woken.
+    pub fn stream_moved(&self, core: &mut Core) {
+        let offset = core.stream.offset();
+        if self.stream_end.swap(offset, Relaxed) != offset {
+            for client in self.followers.read().iter() {
+                client.nudge();
+            }
+        }
+    }
+
+    /// What a client that waits would be told now.
+    pub fn answer_now(&self, connection: ConnectionId, position: u64, request: WaitRequest) -> Option<WaitReply> {
+        let mut fresh = fresh_id;
+        let stream = StreamView {
+            end: self.stream_end.load(Relaxed),
+            kept_from: None,
+            fsynced: self.persistence.has_aof().then(|| self.persistence.aof_synced_offset.load(Relaxed)),
+        };
+        let turn = Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut Vec::new() };
+        self.roles.lock().replication.wait(connection, position, request, false, &turn)
+    }
+
+    /// A connection that may have announced itself, or waited, is gone.
+    pub fn stop_waiting(&self, client: &Client) {
+        self.roles.lock().replication.stop_waiting(client.number);
+    }
+}
+
+/// The stream goes by the name that its history has now. Returns whether that is another one.
+fn name_stream(roles: &Roles, core: &mut Core) -> bool {
+    let history = roles.replication.history();
+    let id = wire(history.id().as_str());
+    let previous = history.ancestors().first();
+    let (second, until) =
+        previous.map_or((NO_REPLID, None), |previous| (wire(previous.id.as_str()), Some(previous.until)));
+    let is_new = *core.stream.replid() != id || *core.stream.replid2() != second;
+    if is_new {
+        core.stream.change_replid(id);
+        core.stream.set_second(second, until);
+    }
+    is_new
+}
+
