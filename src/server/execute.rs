@@ -513,12 +513,13 @@ impl<'s> Executor<'s> {
         if self.depth > 0 {
             return;
         }
-        let (server, now_ms) = (self.server, self.now_ms);
+        let server = self.server;
         let expiry = self.key_expiry(session);
         let Some(core) = self.core_if_writing() else { return };
         publish_unit(server, core);
         if core.writes.waited.has_ready() {
-            serve_ready(server, core, now_ms, expiry);
+            // The unit may have taken long: what has expired since it began wakes nobody.
+            serve_ready(server, core, server.now_ms(), expiry);
         }
     }
 
