@@ -321,7 +321,7 @@ pub(super) fn note_expired(transaction: &mut WriteTxn<'_>, key: &[u8], any: bool
 /// `key field value [field value …]`: how many of the fields are new.
 fn set_fields(transaction: &mut WriteTxn<'_>, args: &Args<'_>, name: &str) -> Result<i64, ErrorReply> {
     let (key, data) = (args[1], &args[2..]);
-    if data.len() % 2 != 0 {
+    if !data.len().is_multiple_of(2) {
         let text = format!("ERR wrong number of arguments for '{name}' command");
         return Err(ErrorReply::from_text(text));
     }

@@ -46,7 +46,12 @@ pub fn index_range(start: i64, end: i64, length: usize) -> std::ops::Range<usize
 
 /// A time to wait in seconds, as milliseconds; 0 is for ever.
 pub fn timeout_ms(text: &[u8]) -> Result<u64, ErrorReply> {
-    let Some(seconds) = number::parse_f64(text).filter(|seconds| !seconds.is_nan()) else {
+    // Timeouts may be hexadecimal, or too large for a double.
+    let extended = || {
+        let digits = number::LongDouble::parse(text)?.format();
+        std::str::from_utf8(&digits).ok()?.parse::<f64>().ok()
+    };
+    let Some(seconds) = number::parse_f64(text).or_else(extended).filter(|seconds| !seconds.is_nan()) else {
         return Err(ErrorReply::new("ERR timeout is not a float or out of range"));
     };
     if seconds < 0.0 {

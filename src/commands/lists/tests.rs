@@ -156,4 +156,8 @@ fn waiting_calls_are_told_as_calls_that_do_not_wait() {
     }
     check("blpop l abc", "(error) ERR timeout is not a float or out of range", &[], &[]);
     check("blpop l -1", "(error) ERR timeout is negative", &[], &[]);
+    check("blpop x 0x1", "(blocked)", &[], &[]);
+    for timeout in ["0x7FFFFFFFFFFFFF", "1e400", "inf"] {
+        check(&format!("blpop l {timeout}"), "(error) ERR timeout is out of range", &[], &[]);
+    }
 }
