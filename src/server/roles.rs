@@ -25,6 +25,7 @@ use super::persistence::SavingKind;
 use super::replicas::{self, ToReplica, Transfer};
 use super::scripts_running::Kill;
 use super::table::Entry;
+use crate::base::clock::{Clock, SystemClock};
 use crate::base::random::{Random, fill_secret};
 use crate::failover::{CommandClass, Coordinator, PauseGate, Purpose, Scope, WriteScript};
 use crate::keyspace::Keyspace;
@@ -122,8 +123,8 @@ fn fresh_id() -> ReplicationId {
     let mut random = [0; 20];
     if fill_secret(&mut random).is_err() {
         // Only has to be unlike any other.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Random::from_seed(now.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(48))
+        let now = SystemClock::new().unix_us();
+        Random::from_seed(now.cast_unsigned() ^ u64::from(std::process::id()).rotate_left(48))
             .fill(&mut random);
     }
     ReplicationId::from_random(random)
