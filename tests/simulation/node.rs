@@ -395,7 +395,7 @@ impl Node {
         true
     }
 
-    pub fn from_primary(&mut self, attempt: Attempt, bytes: Vec<u8>, network: &mut Network) {
+    pub fn primary_sent(&mut self, attempt: Attempt, bytes: Vec<u8>, network: &mut Network) {
         let bytes = Bytes::from(bytes);
         self.turn(network, |replication, _, _, turn| replication.link_received(attempt, bytes, turn));
     }
@@ -412,7 +412,7 @@ impl Node {
     }
 
     /// Bytes of a connection that is, or wants to be, a replica's.
-    pub fn from_client(&mut self, socket: SocketId, peer: NodeId, bytes: &[u8], network: &mut Network) {
+    pub fn client_sent(&mut self, socket: SocketId, peer: NodeId, bytes: &[u8], network: &mut Network) {
         let Some(incoming) = self.incoming.get_mut(&socket) else { return };
         incoming.input.extend_from_slice(bytes);
         while let Some(incoming) = self.incoming.get_mut(&socket) {

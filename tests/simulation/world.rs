@@ -218,9 +218,9 @@ impl World {
             return;
         };
         if to_server && self.living(socket.server, socket.server_life) {
-            self.nodes[socket.server].from_client(id, socket.client, &bytes, &mut self.network);
+            self.nodes[socket.server].client_sent(id, socket.client, &bytes, &mut self.network);
         } else if !to_server && self.living(socket.client, socket.client_life) {
-            self.nodes[socket.client].from_primary(socket.attempt, bytes, &mut self.network);
+            self.nodes[socket.client].primary_sent(socket.attempt, bytes, &mut self.network);
         }
     }
 
