@@ -7,6 +7,7 @@
 //! is put into the ordered channel of the task that does it.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -25,7 +26,6 @@ use super::persistence::SavingKind;
 use super::replicas::{self, ToReplica, Transfer};
 use super::scripts_running::Kill;
 use super::table::Entry;
-use crate::base::clock::{Clock, SystemClock};
 use crate::base::random::{Random, fill_secret};
 use crate::failover::{CommandClass, Coordinator, PauseGate, Purpose, Scope, WriteScript};
 use crate::keyspace::Keyspace;
@@ -123,9 +123,8 @@ fn fresh_id() -> ReplicationId {
     let mut random = [0; 20];
     if fill_secret(&mut random).is_err() {
         // Only has to be unlike any other.
-        let now = SystemClock::new().unix_us();
-        Random::from_seed(now.cast_unsigned() ^ u64::from(std::process::id()).rotate_left(48))
-            .fill(&mut random);
+        let seed = std::hash::RandomState::new().build_hasher().finish();
+        Random::from_seed(seed).fill(&mut random);
     }
     ReplicationId::from_random(random)
 }
@@ -376,6 +375,8 @@ impl Server {
     /// The AOF of a dataset that was replaced begins again with the new one.
     fn begin_aof_anew(self: &Arc<Self>, core: &mut Core) {
         self.note_history(core);
+        // Until the new base is complete the files do not add up to any position: a restart must not ask to go on.
+        self.disown_history(fresh_id().as_str());
         self.cancel_saving(SavingKind::Aof);
         match self.rewrite_aof(core) {
             Ok(true) => {}
