@@ -206,7 +206,7 @@ fn sadd(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandResult<'stati
     let (key, members) = (args[1], &args[2..]);
     let limits = transaction.limits();
     let set = transaction.set_or_new(key, || Set::new(members[0], members.len(), &limits))?;
-    set.prepare(set.len() + members.len(), &limits);
+    set.prepare(members.len(), &limits);
     let added = members.iter().filter(|member| set.insert(member, &limits)).count();
     if added > 0 {
         transaction.changed(EventClasses::SET, "sadd", key, added as u64);

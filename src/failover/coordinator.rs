@@ -8,7 +8,8 @@ use super::pause::{PauseGate, Purpose, Scope};
 use super::request::{FailoverRequest, Start};
 use crate::protocol::ErrorReply;
 use crate::replication::{
-    Action, Address, AttachedReplica, FailoverPhase, GETACK_RECORD, PsyncOutcome, Replication, ReplicaState, Turn,
+    Action, Address, AttachedReplica, FailoverPhase, GETACK_RECORD, PsyncOutcome, ReplicaState, Replication,
+    Turn,
 };
 
 /// How long a lagging target has before it is asked again; each time twice as long, so that the answer of a target
@@ -85,7 +86,9 @@ impl Coordinator {
         turn: &mut Turn<'_>,
     ) -> Result<(), ErrorReply> {
         match FailoverRequest::parse(arguments)? {
-            FailoverRequest::Abort if !self.is_active() => Err(ErrorReply::new("ERR No failover in progress.")),
+            FailoverRequest::Abort if !self.is_active() => {
+                Err(ErrorReply::new("ERR No failover in progress."))
+            }
             FailoverRequest::Abort => {
                 self.abort("Failover manually aborted", replication, gate, turn);
                 Ok(())
@@ -173,7 +176,12 @@ impl Coordinator {
                         self.abort("Failover target rejected psync request", replication, gate, turn);
                     }
                     None if late && !replication.failover_was_sent() => {
-                        self.abort("Failover target could not be reached before timeout", replication, gate, turn);
+                        self.abort(
+                            "Failover target could not be reached before timeout",
+                            replication,
+                            gate,
+                            turn,
+                        );
                     }
                     None => {}
                 }
@@ -181,7 +189,13 @@ impl Coordinator {
         }
     }
 
-    fn abort(&mut self, reason: &str, replication: &mut Replication, gate: &mut PauseGate, turn: &mut Turn<'_>) {
+    fn abort(
+        &mut self,
+        reason: &str,
+        replication: &mut Replication,
+        gate: &mut PauseGate,
+        turn: &mut Turn<'_>,
+    ) {
         let target = match &self.state {
             State::Idle => return,
             State::WaitingForSync(waiting) => waiting.target.as_ref(),

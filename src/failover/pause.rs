@@ -196,7 +196,10 @@ mod tests {
         assert_eq!(parse_client_pause(b"5", Some(b"WRITE"), 100), Ok((Scope::Write, 105)));
         assert_eq!(parse_client_pause(b"0", Some(b"all"), 100), Ok((Scope::All, 100)));
         let error = |text| Err(ErrorReply::new(text));
-        assert_eq!(parse_client_pause(b"x", Some(b"foo"), 0), error("ERR CLIENT PAUSE mode must be WRITE or ALL"));
+        assert_eq!(
+            parse_client_pause(b"x", Some(b"foo"), 0),
+            error("ERR CLIENT PAUSE mode must be WRITE or ALL")
+        );
         assert_eq!(parse_client_pause(b"x", None, 0), error("ERR timeout is not an integer or out of range"));
         assert_eq!(parse_client_pause(b"-1", None, 0), error("ERR timeout is negative"));
     }

@@ -42,7 +42,9 @@ impl FailoverRequest {
                     start.timeout_ms = Some(positive.ok_or(error)?);
                     rest
                 }
-                [word, host, port, rest @ ..] if word.eq_ignore_ascii_case(b"to") && start.target.is_none() => {
+                [word, host, port, rest @ ..]
+                    if word.eq_ignore_ascii_case(b"to") && start.target.is_none() =>
+                {
                     let port = integer(port).ok_or(ErrorReply::NOT_AN_INTEGER)?;
                     start.target = Some((String::from_utf8_lossy(host).into_owned(), port));
                     rest
@@ -76,7 +78,9 @@ mod tests {
 
     #[test]
     fn errors() {
-        for words in ["abort now", "to h", "force force", "timeout", "to h 1 to h 1", "timeout 1 timeout 1", "x"] {
+        for words in
+            ["abort now", "to h", "force force", "timeout", "to h 1 to h 1", "timeout 1 timeout 1", "x"]
+        {
             assert_eq!(parse(words), Err(ErrorReply::SYNTAX), "{words}");
         }
         for words in ["timeout x", "to h x"] {

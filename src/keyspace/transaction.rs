@@ -369,9 +369,9 @@ impl<'k> WriteTxn<'k> {
         for database in 0..self.keyspace.databases.len() {
             let (due, taken) = self.keyspace.databases[database].take_due(self.now_ms, most - looked);
             looked += taken;
-            self.database = database;
             for key in due {
-                self.expire(&key);
+                // A key whose expiry was moved nearer has several records: by the second one it is gone.
+                self.expire_if_due(database, &key);
             }
         }
         looked

@@ -81,21 +81,46 @@ pub enum Action {
 
     // To the clients that are replicas, or want to be.
     /// Bytes that are no part of the stream, sent before anything of it.
-    Send { connection: ConnectionId, bytes: Vec<u8> },
+    Send {
+        connection: ConnectionId,
+        bytes: Vec<u8>,
+    },
     /// From now on this connection receives the stream's bytes after `position`, and nothing else.
-    StreamFrom { connection: ConnectionId, position: u64 },
+    StreamFrom {
+        connection: ConnectionId,
+        position: u64,
+    },
     /// Once the stream's bytes up to `position` are sent, send these and close.
-    SendAfterStream { connection: ConnectionId, position: u64, bytes: Vec<u8> },
-    Close { connection: ConnectionId },
+    SendAfterStream {
+        connection: ConnectionId,
+        position: u64,
+        bytes: Vec<u8>,
+    },
+    Close {
+        connection: ConnectionId,
+    },
     /// Take a snapshot now, and send it to `connections` framed as told (`Framing::EofMark`), or write it to a
     /// file and report its length with `transfer_prepared` (`Framing::Length`).
-    StartTransfer { transfer: TransferId, framing: Framing, filter: SnapshotFilter, connections: Vec<ConnectionId> },
+    StartTransfer {
+        transfer: TransferId,
+        framing: Framing,
+        filter: SnapshotFilter,
+        connections: Vec<ConnectionId>,
+    },
     /// Send the prepared snapshot's bytes; report `snapshot_sent` when the last one is out.
-    SendPrepared { connection: ConnectionId, transfer: TransferId },
+    SendPrepared {
+        connection: ConnectionId,
+        transfer: TransferId,
+    },
     /// Nobody waits for this snapshot any more (or it is sent): release what it holds.
-    EndTransfer { transfer: TransferId },
+    EndTransfer {
+        transfer: TransferId,
+    },
     /// A client waiting in WAIT or WAITAOF gets its answer.
-    FinishWait { connection: ConnectionId, reply: wait::WaitReply },
+    FinishWait {
+        connection: ConnectionId,
+        reply: wait::WaitReply,
+    },
 
     // To the stream.
     AppendToStream(&'static [u8]),
@@ -106,23 +131,46 @@ pub enum Action {
     FreeBacklog,
 
     // To the link with the primary.
-    Connect { attempt: Attempt, address: Address },
+    Connect {
+        attempt: Attempt,
+        address: Address,
+    },
     /// Close the socket; drop what was received but not applied, a half transaction included.
-    Disconnect { attempt: Attempt },
-    SendToPrimary { attempt: Attempt, bytes: Vec<u8> },
+    Disconnect {
+        attempt: Attempt,
+    },
+    SendToPrimary {
+        attempt: Attempt,
+        bytes: Vec<u8>,
+    },
     /// A snapshot begins to arrive; `length` in bytes unless it ends with a mark.
-    BeginLoad { attempt: Attempt, length: Option<u64> },
-    FeedLoader { attempt: Attempt, bytes: Bytes },
+    BeginLoad {
+        attempt: Attempt,
+        length: Option<u64>,
+    },
+    FeedLoader {
+        attempt: Attempt,
+        bytes: Bytes,
+    },
     /// No more bytes come; report `loaded`.
-    FinishLoad { attempt: Attempt },
-    AbortLoad { attempt: Attempt },
+    FinishLoad {
+        attempt: Attempt,
+    },
+    AbortLoad {
+        attempt: Attempt,
+    },
     /// Empty the dataset and forget the stream's bytes up to its end, since a load replaces both
     /// (`LoadStrategy::FlushFirst`). The loader may have begun.
     FlushDataset,
     /// Swap in the loaded dataset. The stream restarts, empty, at `position` and keeps its bytes from there.
-    ReplaceDataset { position: u64 },
+    ReplaceDataset {
+        position: u64,
+    },
     /// Bytes of the primary's stream: append them unchanged and apply them.
-    ApplyStream { attempt: Attempt, bytes: Bytes },
+    ApplyStream {
+        attempt: Attempt,
+        bytes: Bytes,
+    },
 
     // To the server.
     /// Written to the state file; writes are refused from now on if it is a replica.

@@ -56,7 +56,10 @@ pub enum ReplconfReply {
 pub(super) enum Parsed {
     Announcement,
     /// `ACK offset [FACK fsynced offset]`; `None` where a number is not one.
-    Ack { offset: Option<i64>, fsynced: Option<i64> },
+    Ack {
+        offset: Option<i64>,
+        fsynced: Option<i64>,
+    },
     GetAck,
 }
 
@@ -68,7 +71,9 @@ pub(super) fn parse(announced: &mut Announced, arguments: &[&[u8]]) -> Result<Pa
     for (index, pair) in arguments.chunks_exact(2).enumerate() {
         let (option, value) = (pair[0], pair[1]);
         match option.to_ascii_lowercase().as_slice() {
-            b"listening-port" => announced.listening_port = integer(value).ok_or(ErrorReply::NOT_AN_INTEGER)?,
+            b"listening-port" => {
+                announced.listening_port = integer(value).ok_or(ErrorReply::NOT_AN_INTEGER)?
+            }
             b"ip-address" => announced.ip_address = Some(ip_address(value)?),
             b"capa" => capability(announced, value),
             b"ack" => return Ok(acknowledgement(&arguments[index * 2..])),
@@ -104,7 +109,10 @@ fn capability(announced: &mut Announced, name: &[u8]) {
 
 fn ip_address(value: &[u8]) -> Result<String, ErrorReply> {
     if value.len() >= HOST_LENGTH_LIMIT {
-        let text = format!("ERR REPLCONF ip-address provided by replica instance is too long: {} bytes", value.len());
+        let text = format!(
+            "ERR REPLCONF ip-address provided by replica instance is too long: {} bytes",
+            value.len()
+        );
         return Err(ErrorReply::from_text(text));
     }
     Ok(String::from_utf8_lossy(value).into_owned())
@@ -211,7 +219,11 @@ mod tests {
             (&too_long, "ERR REPLCONF ip-address provided by replica instance is too long: 256 bytes"),
         ];
         for (words, expected) in cases {
-            assert_eq!(replconf(&mut Announced::default(), words).err().as_deref(), Some(expected), "{words}");
+            assert_eq!(
+                replconf(&mut Announced::default(), words).err().as_deref(),
+                Some(expected),
+                "{words}"
+            );
         }
     }
 

@@ -221,7 +221,9 @@ mod tests {
         }
         assert_eq!(history.ancestors().len(), ANCESTORS_LIMIT);
         assert!(!history.knows(id(2).as_str().as_bytes()));
-        assert!(history.shares(id(4).as_str().as_bytes(), 50) && !history.shares(id(4).as_str().as_bytes(), 51));
+        assert!(
+            history.shares(id(4).as_str().as_bytes(), 50) && !history.shares(id(4).as_str().as_bytes(), 51)
+        );
         assert_eq!(history.second_offset(), 111);
         history.replace(id(14));
         assert_eq!(history.ancestors(), []);
@@ -233,7 +235,8 @@ mod tests {
 
     #[test]
     fn restarted_primary_never_writes_under_its_old_name() {
-        let history = History::of_restarted_primary(id(1), vec![PreviousHistory { id: id(9), until: 45 }], 40, id(2));
+        let history =
+            History::of_restarted_primary(id(1), vec![PreviousHistory { id: id(9), until: 45 }], 40, id(2));
         assert_eq!(history.id(), id(2));
         assert!(history.shares(id(1).as_str().as_bytes(), 40));
         assert!(!history.shares(id(1).as_str().as_bytes(), 41));

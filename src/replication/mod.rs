@@ -29,9 +29,11 @@ pub use action::{Action, ConnectionId, Level, Role, StreamView, TransferId, Turn
 pub(crate) use handshake::integer;
 pub use handshake::{Announced, ReplconfReply, SnapshotFilter};
 pub use history::{History, PreviousHistory, ReplicationId};
-pub use primary::{AttachedReplica, Framing, OutputLimit, Primary, PrimarySettings, ReplicaState, SyncStatistics};
+pub use primary::{
+    AttachedReplica, Framing, OutputLimit, Primary, PrimarySettings, ReplicaState, SyncStatistics,
+};
 pub use replica::{Attempt, Link, LinkSettings, LinkState, LoadStrategy, PsyncOutcome};
-pub use roles::{FailoverPhase, Replication, ReplicaOf, Settings, SyncRequest};
+pub use roles::{FailoverPhase, ReplicaOf, Replication, Settings, SyncRequest};
 
 /// The address of a server, as it was given or announced: a host name or an IP address.
 #[derive(Debug, Clone, PartialEq, Eq)]

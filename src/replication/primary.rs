@@ -72,13 +72,19 @@ pub enum ReplicaState {
     /// Waits for a snapshot to begin.
     WaitingForSnapshot,
     /// Its snapshot is being streamed or prepared; the stream goes on from `position`.
-    InTransfer { position: u64 },
+    InTransfer {
+        position: u64,
+    },
     /// A prepared snapshot is being sent.
-    SendingBulk { position: u64 },
+    SendingBulk {
+        position: u64,
+    },
     /// Has everything it wanted: it asked for the snapshot only.
     Transmitted,
     /// Has the snapshot; its stream starts at `position` with its first acknowledgement.
-    AwaitingAck { position: u64 },
+    AwaitingAck {
+        position: u64,
+    },
     Online,
 }
 
@@ -288,7 +294,9 @@ impl Primary {
         fsynced: Option<i64>,
         turn: &mut Turn<'_>,
     ) {
-        let Some(replica) = self.replicas.iter_mut().find(|replica| replica.connection == connection) else { return };
+        let Some(replica) = self.replicas.iter_mut().find(|replica| replica.connection == connection) else {
+            return;
+        };
         let position = |offset: i64| u64::try_from(offset).ok();
         let Some(offset) = offset.and_then(position) else { return };
         let fsynced = fsynced.and_then(position);
@@ -420,7 +428,9 @@ impl Primary {
                 turn.notice("Waiting for end of BGSAVE for SYNC");
             }
             Some(Transfer { framing: Framing::Length, .. }) => {
-                turn.notice("Can't attach the replica to the current BGSAVE. Waiting for next BGSAVE for SYNC");
+                turn.notice(
+                    "Can't attach the replica to the current BGSAVE. Waiting for next BGSAVE for SYNC",
+                );
             }
             Some(_) => turn.notice("Current BGSAVE has socket target. Waiting for next BGSAVE for SYNC"),
             None => {
@@ -435,7 +445,13 @@ impl Primary {
         }
     }
 
-    fn enter_transfer(&mut self, connection: ConnectionId, position: u64, history: &History, turn: &mut Turn<'_>) {
+    fn enter_transfer(
+        &mut self,
+        connection: ConnectionId,
+        position: u64,
+        history: &History,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(replica) = self.find_mut(connection) else { return };
         replica.state = ReplicaState::InTransfer { position };
         replica.last_progress_ms = turn.now_ms;
@@ -451,7 +467,9 @@ impl Primary {
             return;
         }
         let waiting = |replica: &&AttachedReplica| replica.state == ReplicaState::WaitingForSnapshot;
-        let Some(filter) = self.replicas.iter().find(waiting).map(|replica| replica.announced.filter) else { return };
+        let Some(filter) = self.replicas.iter().find(waiting).map(|replica| replica.announced.filter) else {
+            return;
+        };
         let group = self.replicas.iter().filter(waiting).filter(|replica| replica.announced.filter == filter);
         let longest_ms = group.clone().map(|r| turn.now_ms.saturating_sub(r.since_ms)).max().unwrap_or(0);
         let full = self.settings.diskless_sync_max_replicas;
@@ -472,7 +490,8 @@ impl Primary {
             return;
         }
         // One framing for all: the mark only if each of them understands it.
-        let marked = group.iter().all(|(_, eof)| *eof) && (self.settings.diskless_sync || !filter.is_everything());
+        let marked =
+            group.iter().all(|(_, eof)| *eof) && (self.settings.diskless_sync || !filter.is_everything());
         let framing = if marked { Framing::EofMark((turn.fresh_id)()) } else { Framing::Length };
         let target = if marked { "replicas sockets" } else { "disk" };
         turn.notice(format!("Starting BGSAVE for SYNC with target: {target} using: normal sync"));
@@ -668,7 +687,13 @@ impl Primary {
     }
 
     /// Whatever comes with time. `owns_stream`: this server is a primary; `frozen`: a failover fixes the offset.
-    pub(super) fn tick(&mut self, owns_stream: bool, frozen: bool, history: &mut History, turn: &mut Turn<'_>) {
+    pub(super) fn tick(
+        &mut self,
+        owns_stream: bool,
+        frozen: bool,
+        history: &mut History,
+        turn: &mut Turn<'_>,
+    ) {
         self.finish_waits(turn);
         if owns_stream && turn.now_ms.saturating_sub(self.last_ping_ms) >= self.settings.ping_period_ms {
             self.last_ping_ms = turn.now_ms;

@@ -4,11 +4,11 @@
 //! handed to [`super::Replication`] as an [`Event`]. Invariants: an answer from a peer never leads to a panic, at
 //! worst to a closed link and another attempt; events of an earlier attempt are ignored.
 
+use super::Address;
 use super::action::{Action, Turn};
 use super::handshake::integer;
 use super::history::{History, ReplicationId};
 use super::snapshot_reader::{Chunk, SnapshotReader};
-use super::Address;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -86,19 +86,28 @@ pub enum PsyncOutcome {
 pub(super) enum Purpose {
     Follow,
     /// With FAILOVER. `sent`: an earlier request may have arrived although its answer did not.
-    Failover { sent: bool },
+    Failover {
+        sent: bool,
+    },
     /// The target says that it is a primary: see whether it is one by our earlier request.
     ConfirmFailover,
 }
 
 #[derive(Debug)]
 enum Phase {
-    Waiting { retry_at_ms: u64 },
+    Waiting {
+        retry_at_ms: u64,
+    },
     Connecting,
-    Handshake { awaited: VecDeque<Awaited> },
+    Handshake {
+        awaited: VecDeque<Awaited>,
+    },
     /// The line that precedes the snapshot.
     AwaitingSnapshot,
-    Receiving { reader: SnapshotReader, length: Option<u64> },
+    Receiving {
+        reader: SnapshotReader,
+        length: Option<u64>,
+    },
     Loading,
     Connected,
 }
@@ -276,7 +285,9 @@ impl Link {
         match &self.phase {
             Phase::Connected => turn.warning(format!("Connection with primary lost: {reason}")),
             Phase::Connecting => turn.warning(format!("Error condition on socket for SYNC: {reason}")),
-            Phase::Handshake { .. } => turn.warning("Primary did not respond to command during SYNC handshake"),
+            Phase::Handshake { .. } => {
+                turn.warning("Primary did not respond to command during SYNC handshake")
+            }
             _ => turn.warning(format!("I/O error trying to sync with PRIMARY: {reason}")),
         }
         self.hang_up(turn);
@@ -285,7 +296,8 @@ impl Link {
     /// Closes the socket and plans the next attempt.
     pub(super) fn hang_up(&mut self, turn: &mut Turn<'_>) {
         let worked = matches!(self.phase, Phase::Connected);
-        if self.awaits_psync() && matches!(self.purpose, Purpose::Failover { .. } | Purpose::ConfirmFailover) {
+        if self.awaits_psync() && matches!(self.purpose, Purpose::Failover { .. } | Purpose::ConfirmFailover)
+        {
             // The request may have arrived although its answer did not.
             self.purpose = Purpose::Failover { sent: true };
         }
@@ -342,7 +354,9 @@ impl Link {
             self.last_io_ms = turn.now_ms;
             match &mut self.phase {
                 Phase::Waiting { .. } | Phase::Connecting => break,
-                Phase::Connected => turn.act(Action::ApplyStream { attempt, bytes: std::mem::take(&mut input) }),
+                Phase::Connected => {
+                    turn.act(Action::ApplyStream { attempt, bytes: std::mem::take(&mut input) })
+                }
                 Phase::Loading => self.early.push(std::mem::take(&mut input)),
                 Phase::Receiving { reader, .. } => {
                     let before = input.len();
@@ -384,7 +398,8 @@ impl Link {
         }
         complete.then(|| {
             let mut line = self.line.split();
-            let text = line.strip_suffix(b"\n").map_or(&line[..], |text| text.strip_suffix(b"\r").unwrap_or(text));
+            let text =
+                line.strip_suffix(b"\n").map_or(&line[..], |text| text.strip_suffix(b"\r").unwrap_or(text));
             let length = text.len();
             line.truncate(length);
             line
@@ -463,7 +478,10 @@ impl Link {
         self.asked_to_continue = history.is_continuable();
         let (id, offset) = if history.is_continuable() {
             let first_wanted = u128::from(turn.stream.end) + 1;
-            turn.notice(format!("Trying a partial resynchronization (request {}:{first_wanted}).", history.id()));
+            turn.notice(format!(
+                "Trying a partial resynchronization (request {}:{first_wanted}).",
+                history.id()
+            ));
             (history.id().to_string(), first_wanted.to_string())
         } else {
             turn.notice("Partial resynchronization not possible (no cached primary)");
@@ -510,11 +528,17 @@ impl Link {
         } else if let Some(rest) = line.strip_prefix(b"+CONTINUE") {
             self.continued(rest, events, turn);
         } else if line.starts_with(b"-NOMASTERLINK") || line.starts_with(b"-LOADING") {
-            turn.notice(format!("Primary is currently unable to PSYNC but should be in the future: {}", shown(line)));
+            turn.notice(format!(
+                "Primary is currently unable to PSYNC but should be in the future: {}",
+                shown(line)
+            ));
             self.hang_up(turn);
         } else {
             if line.starts_with(b"-ERR") {
-                turn.notice(format!("Primary does not support PSYNC or is in error state (reply: {})", shown(line)));
+                turn.notice(format!(
+                    "Primary does not support PSYNC or is in error state (reply: {})",
+                    shown(line)
+                ));
             } else {
                 turn.warning(format!("Unexpected reply to PSYNC from primary: {}", shown(line)));
             }
@@ -529,8 +553,9 @@ impl Link {
     fn full_resync(&mut self, rest: &[u8], turn: &mut Turn<'_>) {
         let words: Vec<&[u8]> = rest.split(|byte| *byte == b' ').skip(1).collect();
         let parsed = match words.as_slice() {
-            [id, offset] => ReplicationId::parse(id)
-                .zip(integer(offset).and_then(|offset| u64::try_from(offset).ok())),
+            [id, offset] => {
+                ReplicationId::parse(id).zip(integer(offset).and_then(|offset| u64::try_from(offset).ok()))
+            }
             _ => None,
         };
         let Some((id, position)) = parsed else {
@@ -569,7 +594,8 @@ impl Link {
             return;
         }
         if let Some(error) = line.strip_prefix(b"-") {
-            return self.give_up(format!("PRIMARY aborted replication with an error: {}", shown(error)), turn);
+            return self
+                .give_up(format!("PRIMARY aborted replication with an error: {}", shown(error)), turn);
         }
         let Some(reader) = SnapshotReader::from_header(line) else {
             let text = format!(
@@ -581,9 +607,12 @@ impl Link {
         };
         let length = reader.left();
         match length {
-            None => turn.notice("PRIMARY <-> REPLICA sync: receiving streamed RDB from primary with EOF to parser"),
+            None => turn
+                .notice("PRIMARY <-> REPLICA sync: receiving streamed RDB from primary with EOF to parser"),
             Some(length) => {
-                turn.notice(format!("PRIMARY <-> REPLICA sync: receiving {length} bytes from primary to parser"));
+                turn.notice(format!(
+                    "PRIMARY <-> REPLICA sync: receiving {length} bytes from primary to parser"
+                ));
             }
         }
         if settings.load == LoadStrategy::FlushFirst {
@@ -619,7 +648,8 @@ impl Link {
                 None
             }
             (Err(reason), _) => {
-                let text = format!("Failed trying to load the PRIMARY synchronization DB from socket: {reason}");
+                let text =
+                    format!("Failed trying to load the PRIMARY synchronization DB from socket: {reason}");
                 self.give_up(text, turn);
                 None
             }

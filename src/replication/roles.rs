@@ -3,13 +3,13 @@
 //! Joins [`Primary`] and [`Link`]: promotion, demotion, full syncs and changes of the history's name happen here and
 //! nowhere else. Invariant: the server owns the stream (may write to it) exactly while it has no link.
 
+use super::Address;
 use super::action::{Action, ConnectionId, Role, StreamView, TransferId, Turn};
 use super::handshake::{ReplconfReply, integer};
 use super::history::History;
 use super::primary::{self, Primary, PrimarySettings};
 use super::replica::{Attempt, Event, Link, LinkSettings, PsyncOutcome, Purpose};
 use super::wait::{WaitReply, WaitRequest};
-use super::Address;
 use crate::protocol::ErrorReply;
 use bytes::Bytes;
 
@@ -92,7 +92,9 @@ impl Replication {
     pub fn new(settings: Settings, history: History, role: Role, now_ms: u64) -> Self {
         let (link, failover) = match role {
             Role::Primary => (None, FailoverPhase::None),
-            Role::Replica(address) => (Some(Link::new(address, Purpose::Follow, 0, now_ms)), FailoverPhase::None),
+            Role::Replica(address) => {
+                (Some(Link::new(address, Purpose::Follow, 0, now_ms)), FailoverPhase::None)
+            }
             Role::HandingOver(address) => {
                 let purpose = Purpose::Failover { sent: true };
                 (Some(Link::new(address, purpose, 0, now_ms)), FailoverPhase::InProgress)
@@ -256,7 +258,12 @@ impl Replication {
     }
 
     /// REPLCONF: the arguments after the name. `ReplconfReply::SendAck` counts only from the primary's stream.
-    pub fn replconf(&mut self, connection: ConnectionId, arguments: &[&[u8]], turn: &mut Turn<'_>) -> ReplconfReply {
+    pub fn replconf(
+        &mut self,
+        connection: ConnectionId,
+        arguments: &[&[u8]],
+        turn: &mut Turn<'_>,
+    ) -> ReplconfReply {
         self.primary.replconf(connection, arguments, turn)
     }
 
@@ -380,7 +387,8 @@ impl Replication {
 
     /// A line, without its end, that stood between two commands of the primary's stream; not part of it.
     pub fn link_line(&mut self, attempt: Attempt, line: &[u8], turn: &mut Turn<'_>) {
-        let event = self.link.as_mut().and_then(|link| link.stream_line(attempt, line, &self.settings.link, turn));
+        let event =
+            self.link.as_mut().and_then(|link| link.stream_line(attempt, line, &self.settings.link, turn));
         if let Some(event) = event {
             self.on_link(event, turn);
         }
@@ -411,7 +419,8 @@ impl Replication {
                 if let Some(id) = id.filter(|id| *id != self.history.id()) {
                     turn.notice(format!("Primary replication ID changed to {id}"));
                     self.history.adopt(id, turn.stream.end);
-                    let follow = (self.failover == FailoverPhase::InProgress).then(|| self.link_address()).flatten();
+                    let follow =
+                        (self.failover == FailoverPhase::InProgress).then(|| self.link_address()).flatten();
                     self.primary.disconnect_all(follow.as_ref(), turn);
                 }
             }

@@ -34,7 +34,8 @@ impl SnapshotReader {
     pub fn from_header(line: &[u8]) -> Option<SnapshotReader> {
         let rest = line.strip_prefix(b"$")?;
         if let Some(mark) = rest.strip_prefix(b"EOF:") {
-            return ReplicationId::parse(mark).map(|mark| SnapshotReader::Mark { mark, held: BytesMut::new() });
+            return ReplicationId::parse(mark)
+                .map(|mark| SnapshotReader::Mark { mark, held: BytesMut::new() });
         }
         let left = u64::try_from(super::handshake::integer(rest)?).ok()?;
         Some(SnapshotReader::Length { left })
@@ -100,7 +101,8 @@ mod tests {
 
     #[test]
     fn headers() {
-        for bad in [&b"$"[..], b"$-1", b"$x", b"$ 1", b"12", b"$EOF:short", b"+OK", b"$99999999999999999999"] {
+        for bad in [&b"$"[..], b"$-1", b"$x", b"$ 1", b"12", b"$EOF:short", b"+OK", b"$99999999999999999999"]
+        {
             assert!(SnapshotReader::from_header(bad).is_none(), "{bad:?}");
         }
         assert_eq!(SnapshotReader::from_header(b"$12").and_then(|reader| reader.left()), Some(12));

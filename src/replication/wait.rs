@@ -91,8 +91,7 @@ pub fn parse_waitaof(
 
 /// A timeout in milliseconds as the moment it ends; 0 is never.
 pub(crate) fn deadline(text: &[u8], now_ms: u64) -> Result<Option<u64>, ErrorReply> {
-    let timeout_ms =
-        integer(text).ok_or(ErrorReply::new("ERR timeout is not an integer or out of range"))?;
+    let timeout_ms = integer(text).ok_or(ErrorReply::new("ERR timeout is not an integer or out of range"))?;
     let timeout_ms = u64::try_from(timeout_ms).map_err(|_| ErrorReply::new("ERR timeout is negative"))?;
     match now_ms.checked_add(timeout_ms) {
         _ if timeout_ms == 0 => Ok(None),
@@ -170,7 +169,9 @@ pub(super) fn answer(
             (WaitReply::Replicas(count), enough(count))
         }
         // The AOF was switched off in the meantime: the wish can no longer come true.
-        WaitKind::Fsynced { local: true } if fsynced.is_none() => (WaitReply::Error(WAITAOF_WITHOUT_AOF), true),
+        WaitKind::Fsynced { local: true } if fsynced.is_none() => {
+            (WaitReply::Error(WAITAOF_WITHOUT_AOF), true)
+        }
         WaitKind::Fsynced { local: wanted } => {
             let count = replicas.fsynced(position);
             let local = fsynced.is_some_and(|fsynced| fsynced >= position);

@@ -188,9 +188,11 @@ fn check_writable(server: &Server, session: &Session, entry: &Entry) -> Result<(
 
 /// What a busy script lets pass besides the commands that say so of themselves.
 fn busy_exception(entry: &Entry, args: &Args<'_>) -> bool {
-    entry.spec.name == "shutdown"
-        && args.len() == 2
-        && args[1].first().is_some_and(|c| c.eq_ignore_ascii_case(&b'n'))
+    // A failover may have the script rolled back.
+    entry.spec.name == "failover"
+        || entry.spec.name == "shutdown"
+            && args.len() == 2
+            && args[1].first().is_some_and(|c| c.eq_ignore_ascii_case(&b'n'))
 }
 
 fn allowed_while_subscribed(entry: &Entry) -> bool {

@@ -79,8 +79,7 @@ async fn run(server: Arc<Server>, reactor: Rc<Reactor>, order: LinkOrder) {
                 let _ = socket.set_nodelay(true);
             }
             server.turn_soon(|roles, turn| roles.replication.link_connected(attempt, turn)).await;
-            let client =
-                Arc::new(Client::new(0, address.to_string(), String::new(), -1, server.now_ms()));
+            let client = Arc::new(Client::new(0, address.to_string(), String::new(), -1, server.now_ms()));
             client.set(Traits::PRIMARY, true);
             let mut session = Session::new(client, Origin::Primary);
             session.authenticated = true;
@@ -219,7 +218,9 @@ impl Link {
                 let line: Vec<u8> = self.input.drain(..=start + length).skip(start).collect();
                 let line = line.strip_suffix(b"\n").unwrap_or(&line);
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
-                server.turn(executor.core_mut(), |roles, turn| roles.replication.link_line(attempt, line, turn));
+                server.turn(executor.core_mut(), |roles, turn| {
+                    roles.replication.link_line(attempt, line, turn)
+                });
                 continue;
             }
             arguments.clear();
@@ -268,7 +269,8 @@ impl Link {
             self.transaction = Some((bytes.to_vec(), Vec::new()));
             return;
         }
-        let asks = name == b"replconf" && words.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"getack"));
+        let asks =
+            name == b"replconf" && words.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"getack"));
         if !asks {
             self.call(executor, &words);
         }

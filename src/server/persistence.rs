@@ -486,8 +486,20 @@ impl Server {
             writer.pending.extend_from_slice(&bytes);
             self.write_pending(writer);
         }
-        writer.written = core.stream.offset();
+        writer.written = core.stream.offset().saturating_sub(writer.pending.len() as u64);
         writer.state = state_of(&core.stream, std::mem::take(&mut writer.state.incrs));
+        if let Err(error) = writer.files.save_state(&writer.state) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// What the AOF holds belongs to no history that anybody knows, until a rewrite ends.
+    pub fn disown_history(&self, replid: &str) {
+        let mut aof = self.persistence.aof.lock();
+        let Some(writer) = &mut *aof else { return };
+        writer.state.replid = replid.as_bytes().to_vec();
+        writer.state.replid2 = crate::stream::NO_REPLID.to_vec();
+        writer.state.second_offset = None;
         if let Err(error) = writer.files.save_state(&writer.state) {
             tracing::warn!("{error}");
         }
@@ -516,6 +528,10 @@ impl Server {
             let result = server.write_base(&moment, &saving);
             drop(moment);
             let result = result.and_then(|()| server.end_rewrite(first_incr));
+            if result.is_ok() && !saving.cancelled.load(Relaxed) {
+                // It may have been disowned until now.
+                server.note_history(&mut server.core.write());
+            }
             *server.persistence.saving.lock() = None;
             server
                 .persistence

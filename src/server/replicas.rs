@@ -37,7 +37,10 @@ pub enum ToReplica {
     Send(Vec<u8>),
     StreamFrom(u64),
     /// Once the stream has been sent up to `position`: these bytes, then the end.
-    SendAfterStream { position: u64, bytes: Vec<u8> },
+    SendAfterStream {
+        position: u64,
+        bytes: Vec<u8>,
+    },
     Snapshot(mpsc::Receiver<Chunk>),
     Close,
 }
@@ -301,7 +304,10 @@ impl Attached {
                 }
                 Event::Behind => {
                     if !self.take_stream().await {
-                        tracing::warn!("The stream that a replica needs is not kept any more: {}", self.client.address);
+                        tracing::warn!(
+                            "The stream that a replica needs is not kept any more: {}",
+                            self.client.address
+                        );
                         return;
                     }
                 }
@@ -359,7 +365,9 @@ impl Attached {
         }
         let mut buffer = ReadBuf::new(&mut self.read);
         match self.socket.poll_read(context, &mut buffer) {
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => Poll::Ready(Event::Read(buffer.filled().len())),
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                Poll::Ready(Event::Read(buffer.filled().len()))
+            }
             Poll::Ready(_) => Poll::Ready(Event::Gone),
             Poll::Pending => Poll::Pending,
         }
@@ -411,10 +419,11 @@ impl Attached {
                         arguments.iter().map(|argument| argument.of(&self.input).to_vec()).collect();
                     if args[0].eq_ignore_ascii_case(b"replconf") {
                         let number = self.client.number;
-                        let event = |roles: &mut super::roles::Roles, turn: &mut crate::replication::Turn<'_>| {
-                            let args: Vec<&[u8]> = args[1..].iter().map(Vec::as_slice).collect();
-                            roles.replication.replconf(number, &args, turn)
-                        };
+                        let event =
+                            |roles: &mut super::roles::Roles, turn: &mut crate::replication::Turn<'_>| {
+                                let args: Vec<&[u8]> = args[1..].iter().map(Vec::as_slice).collect();
+                                roles.replication.replconf(number, &args, turn)
+                            };
                         // Nothing is answered on a connection that carries the stream.
                         let _ = self.server.turn_soon(event).await;
                     }

@@ -7,6 +7,7 @@
 //! is put into the ordered channel of the task that does it.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use super::admission::Conditions;
 use super::client::{Client, Close, Traits, Unblock};
 use super::config::{Config, PrimaryAddress, ReplDisklessLoad, Text};
 use super::core::Core;
-use super::link::ToLink;
 use super::lazy_free;
+use super::link::ToLink;
 use super::loading::history_of;
 use super::persistence::SavingKind;
 use super::replicas::{self, ToReplica, Transfer};
@@ -30,12 +31,12 @@ use crate::failover::{CommandClass, Coordinator, PauseGate, Purpose, Scope, Writ
 use crate::keyspace::Keyspace;
 use crate::protocol::{ErrorReply, Reply};
 use crate::rdb::Loaded;
-use crate::replication::{
-    Action, Address, Attempt, ConnectionId, FailoverPhase, Framing, History, Level, LinkSettings, LoadStrategy,
-    OutputLimit, PrimarySettings, ReplconfReply, Replication, ReplicationId, Role, Settings, StreamView, TransferId,
-    Turn,
-};
 use crate::replication::wait::{WaitReply, WaitRequest};
+use crate::replication::{
+    Action, Address, Attempt, ConnectionId, FailoverPhase, Framing, History, Level, LinkSettings,
+    LoadStrategy, OutputLimit, PrimarySettings, ReplconfReply, Replication, ReplicationId, Role, Settings,
+    StreamView, TransferId, Turn,
+};
 use crate::stream::NO_REPLID;
 
 /// A connection to a primary that is to be made, on the first reactor.
@@ -92,7 +93,12 @@ impl Roles {
     }
 
     /// The loader of a full sync has finished.
-    pub fn finished_loading(&mut self, attempt: Attempt, result: Result<Loaded, String>, turn: &mut Turn<'_>) {
+    pub fn finished_loading(
+        &mut self,
+        attempt: Attempt,
+        result: Result<Loaded, String>,
+        turn: &mut Turn<'_>,
+    ) {
         let result = result.map(|loaded| self.loaded = Some(loaded));
         self.replication.loaded(attempt, result, turn);
     }
@@ -117,8 +123,8 @@ fn fresh_id() -> ReplicationId {
     let mut random = [0; 20];
     if fill_secret(&mut random).is_err() {
         // Only has to be unlike any other.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Random::from_seed(now.as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(48)).fill(&mut random);
+        let seed = std::hash::RandomState::new().build_hasher().finish();
+        Random::from_seed(seed).fill(&mut random);
     }
     ReplicationId::from_random(random)
 }
@@ -139,7 +145,11 @@ pub fn settings(config: &Config) -> Settings {
             diskless_sync_max_replicas: config.repl_diskless_sync_max_replicas as usize,
             ping_period_ms: ms(config.repl_ping_replica_period_seconds),
             timeout_ms: ms(config.repl_timeout_seconds),
-            backlog_ttl_ms: if config.appendonly { 0 } else { config.repl_backlog_ttl_seconds.saturating_mul(1000) },
+            backlog_ttl_ms: if config.appendonly {
+                0
+            } else {
+                config.repl_backlog_ttl_seconds.saturating_mul(1000)
+            },
             min_replicas_to_write: config.min_replicas_to_write as usize,
             min_replicas_max_lag_seconds: config.min_replicas_max_lag_seconds.into(),
             output_limit: OutputLimit {
@@ -153,7 +163,11 @@ pub fn settings(config: &Config) -> Settings {
             password: text(&config.primaryauth),
             announce_ip: (!config.replica_announce_ip.is_empty())
                 .then(|| config.replica_announce_ip.to_str().into_owned()),
-            announce_port: if config.replica_announce_port == 0 { config.port } else { config.replica_announce_port },
+            announce_port: if config.replica_announce_port == 0 {
+                config.port
+            } else {
+                config.replica_announce_port
+            },
             version: super::command_line::VALKEY_VERSION,
             follow_failover: config.replica_follow_failover,
             timeout_ms: ms(config.repl_timeout_seconds),
@@ -242,8 +256,7 @@ impl Server {
         let mut fresh = fresh_id;
         let mut actions = Vec::new();
         let stream = StreamView { end: 0, kept_from: None, fsynced: None };
-        let mut turn =
-            Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
+        let mut turn = Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
         self.roles.lock().replication.replconf(connection, arguments, &mut turn)
     }
 
@@ -362,6 +375,8 @@ impl Server {
     /// The AOF of a dataset that was replaced begins again with the new one.
     fn begin_aof_anew(self: &Arc<Self>, core: &mut Core) {
         self.note_history(core);
+        // Until the new base is complete the files do not add up to any position: a restart must not ask to go on.
+        self.disown_history(fresh_id().as_str());
         self.cancel_saving(SavingKind::Aof);
         match self.rewrite_aof(core) {
             Ok(true) => {}
@@ -457,23 +472,24 @@ impl Server {
                     self.let_go();
                 }
             } else if self.scripts_running.holds() {
-                self.step_beside_script();
+                self.beside_script(|_, _| ());
             }
         }
     }
 
-    /// A failover goes on while a write script holds the dataset: its time may run out, or the script be rolled back.
-    fn step_beside_script(&self) {
+    /// One event of the coordinator while a script holds the dataset: a failover begins or is given up, its time runs
+    /// out, or the script is rolled back for it. `None`: a role is changing, for which the dataset must be free.
+    pub fn beside_script<R>(&self, event: impl FnOnce(&mut Roles, &mut Turn<'_>) -> R) -> Option<R> {
         let mut guard = self.roles.lock();
         let roles = &mut *guard;
-        if roles.replication.failover_phase() != FailoverPhase::WaitingForSync {
-            return;
+        if roles.replication.failover_phase() == FailoverPhase::InProgress {
+            return None;
         }
         let mut actions = Vec::new();
         let mut fresh = fresh_id;
         let stream = StreamView { end: self.stream_end.load(Relaxed), kept_from: None, fsynced: None };
-        let mut turn =
-            Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
+        let mut turn = Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
+        let result = event(roles, &mut turn);
         roles.coordinator.step(WriteScript::Running, &mut roles.replication, &mut roles.gate, &mut turn);
         self.note_conditions(roles);
         drop(guard);
@@ -486,6 +502,7 @@ impl Server {
                 _ => {}
             }
         }
+        Some(result)
     }
 
     fn roll_back_script(&self) {
@@ -545,7 +562,12 @@ impl Server {
     }
 
     /// What a client that waits would be told now.
-    pub fn answer_now(&self, connection: ConnectionId, position: u64, request: WaitRequest) -> Option<WaitReply> {
+    pub fn answer_now(
+        &self,
+        connection: ConnectionId,
+        position: u64,
+        request: WaitRequest,
+    ) -> Option<WaitReply> {
         let mut fresh = fresh_id;
         let stream = StreamView {
             end: self.stream_end.load(Relaxed),
@@ -576,4 +598,3 @@ fn name_stream(roles: &Roles, core: &mut Core) -> bool {
     }
     is_new
 }
-

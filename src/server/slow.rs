@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Server;
+use super::admission::Conditions;
 use super::execute::{Execution, Executor};
 use super::reactor::Reactor;
 use super::session::{ReplyMode, Session};
 use super::table::{Entry, HostHandler};
 use super::{commandstats, script};
-use super::admission::Conditions;
 use crate::command::{Args, Flags, Handler};
 use crate::protocol::{ErrorReply, Reply};
 

@@ -90,12 +90,12 @@ impl Stream {
         let wrapped = commands.len() > 1;
         let mut bytes = Vec::new();
         for (index, (database, command)) in commands.enumerate() {
+            if wrapped && index == 0 {
+                append_command(&mut bytes, &[b"MULTI"]);
+            }
             if self.selected != Some(database) {
                 append_command(&mut bytes, &[b"SELECT", itoa::Buffer::new().format(database).as_bytes()]);
                 self.selected = Some(database);
-            }
-            if wrapped && index == 0 {
-                append_command(&mut bytes, &[b"MULTI"]);
             }
             bytes.extend_from_slice(command);
         }

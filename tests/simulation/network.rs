@@ -8,15 +8,45 @@ pub type SocketId = u64;
 /// What happens at a moment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Happening {
-    Tick { node: NodeId, life: u32 },
-    ConnectDone { node: NodeId, life: u32, attempt: u64, target: Option<NodeId> },
-    Deliver { socket: SocketId, to_server: bool, bytes: Vec<u8> },
+    Tick {
+        node: NodeId,
+        life: u32,
+    },
+    ConnectDone {
+        node: NodeId,
+        life: u32,
+        attempt: u64,
+        target: Option<NodeId>,
+    },
+    Deliver {
+        socket: SocketId,
+        to_server: bool,
+        bytes: Vec<u8>,
+    },
     /// The other side closed, after everything it sent before.
-    Closed { socket: SocketId, to_server: bool },
-    SnapshotSent { node: NodeId, life: u32, socket: SocketId },
-    TransferPrepared { node: NodeId, life: u32, transfer: u64 },
-    LoadDone { node: NodeId, life: u32, attempt: u64 },
-    ScriptEnds { node: NodeId, life: u32 },
+    Closed {
+        socket: SocketId,
+        to_server: bool,
+    },
+    SnapshotSent {
+        node: NodeId,
+        life: u32,
+        socket: SocketId,
+    },
+    TransferPrepared {
+        node: NodeId,
+        life: u32,
+        transfer: u64,
+    },
+    LoadDone {
+        node: NodeId,
+        life: u32,
+        attempt: u64,
+    },
+    ScriptEnds {
+        node: NodeId,
+        life: u32,
+    },
     Write,
     Trouble,
 }
@@ -84,8 +114,7 @@ impl Network {
         let (client, client_life, attempt) = socket;
         let (server, server_life) = server;
         let free_at = [self.now_ms; 2];
-        self.sockets
-            .insert(id, Socket { client, client_life, attempt, server, server_life, free_at, slow });
+        self.sockets.insert(id, Socket { client, client_life, attempt, server, server_life, free_at, slow });
         id
     }
 

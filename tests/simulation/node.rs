@@ -189,7 +189,12 @@ impl Node {
             self.perform(action, network);
         }
         if !applies {
-            assert_eq!(foreseen.end, self.end(), "node {}: the view of the stream and the stream differ", self.id);
+            assert_eq!(
+                foreseen.end,
+                self.end(),
+                "node {}: the view of the stream and the stream differ",
+                self.id
+            );
         }
         self.pump(network);
         if std::mem::take(&mut self.released) {
@@ -207,7 +212,10 @@ impl Node {
             Action::Log(_, text) => self.trace.push(format!("{} {node}: {text}", network.now_ms)),
             Action::Send { connection, bytes } => network.send(connection, false, &bytes),
             Action::StreamFrom { connection, position } => {
-                assert!(position >= self.base && position <= self.end(), "node {node}: stream from {position}");
+                assert!(
+                    position >= self.base && position <= self.end(),
+                    "node {node}: stream from {position}"
+                );
                 if let Some(incoming) = self.incoming.get_mut(&connection) {
                     incoming.stream = Some(position);
                 }
@@ -226,7 +234,8 @@ impl Node {
                     let delay_ms = network.random.u64(0..300);
                     return network.at(delay_ms, Happening::TransferPrepared { node, life, transfer });
                 };
-                let framed = [format!("$EOF:{mark}\r\n").as_bytes(), &snapshot, mark.as_str().as_bytes()].concat();
+                let framed =
+                    [format!("$EOF:{mark}\r\n").as_bytes(), &snapshot, mark.as_str().as_bytes()].concat();
                 for socket in connections {
                     network.send(socket, false, &framed);
                     let delay_ms = network.random.u64(0..100);
@@ -244,7 +253,8 @@ impl Node {
             Action::FreeBacklog => self.kept_from = None,
             Action::Connect { attempt, address } => {
                 let delay_ms = network.random.u64(1..60);
-                network.at(delay_ms, Happening::ConnectDone { node, life, attempt, target: node_of(&address) });
+                network
+                    .at(delay_ms, Happening::ConnectDone { node, life, attempt, target: node_of(&address) });
             }
             Action::Disconnect { attempt } => {
                 if let Some((_, socket)) = self.link.take_if(|(current, _)| *current == attempt) {
@@ -258,7 +268,9 @@ impl Node {
                 }
             }
             Action::BeginLoad { .. } => self.loader = Some(Vec::new()),
-            Action::FeedLoader { bytes, .. } => self.loader.as_mut().expect("a load began").extend_from_slice(&bytes),
+            Action::FeedLoader { bytes, .. } => {
+                self.loader.as_mut().expect("a load began").extend_from_slice(&bytes)
+            }
             Action::FinishLoad { attempt } => {
                 let delay_ms = network.random.u64(0..500);
                 network.at(delay_ms, Happening::LoadDone { node, life, attempt });
@@ -383,13 +395,15 @@ impl Node {
         true
     }
 
-    pub fn from_primary(&mut self, attempt: Attempt, bytes: Vec<u8>, network: &mut Network) {
+    pub fn primary_sent(&mut self, attempt: Attempt, bytes: Vec<u8>, network: &mut Network) {
         let bytes = Bytes::from(bytes);
         self.turn(network, |replication, _, _, turn| replication.link_received(attempt, bytes, turn));
     }
 
     pub fn link_is_lost(&mut self, attempt: Attempt, network: &mut Network) {
-        self.turn(network, |replication, _, _, turn| replication.link_lost(attempt, "connection closed", turn));
+        self.turn(network, |replication, _, _, turn| {
+            replication.link_lost(attempt, "connection closed", turn)
+        });
     }
 
     pub fn incoming_closed(&mut self, socket: SocketId, network: &mut Network) {
@@ -398,7 +412,7 @@ impl Node {
     }
 
     /// Bytes of a connection that is, or wants to be, a replica's.
-    pub fn from_client(&mut self, socket: SocketId, peer: NodeId, bytes: &[u8], network: &mut Network) {
+    pub fn client_sent(&mut self, socket: SocketId, peer: NodeId, bytes: &[u8], network: &mut Network) {
         let Some(incoming) = self.incoming.get_mut(&socket) else { return };
         incoming.input.extend_from_slice(bytes);
         while let Some(incoming) = self.incoming.get_mut(&socket) {
@@ -419,7 +433,9 @@ impl Node {
         let reply = match words[0].as_str() {
             "PING" => Some("+PONG\r\n".to_owned()),
             "REPLCONF" => {
-                match self.turn(network, |replication, _, _, turn| replication.replconf(socket, &arguments, turn)) {
+                match self
+                    .turn(network, |replication, _, _, turn| replication.replconf(socket, &arguments, turn))
+                {
                     ReplconfReply::Ok => Some("+OK\r\n".to_owned()),
                     ReplconfReply::Error(error) => Some(error_line(&error)),
                     ReplconfReply::Silent | ReplconfReply::SendAck => None,
@@ -478,7 +494,8 @@ impl Node {
             let keep = network.random.usize(0..=self.log.len());
             self.data = self.base_data.clone();
             let mut at = 0;
-            while let Some((length, words)) = parse_command(&self.log[at..]).filter(|(length, _)| at + length <= keep)
+            while let Some((length, words)) =
+                parse_command(&self.log[at..]).filter(|(length, _)| at + length <= keep)
             {
                 apply(&mut self.data, &words);
                 at += length;
@@ -502,7 +519,8 @@ impl Node {
         };
         self.kept_from = self.kept_from.map(|_| self.base);
         let role = self.role.clone();
-        self.replication = Replication::new(settings(self.id, &self.character), history, role, network.now_ms);
+        self.replication =
+            Replication::new(settings(self.id, &self.character), history, role, network.now_ms);
         self.gate = PauseGate::default();
         self.coordinator = Coordinator::resume(&self.replication, &mut self.gate, network.now_ms);
         let (node, life) = (self.id, self.life);

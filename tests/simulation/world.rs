@@ -138,7 +138,8 @@ impl World {
             self.printed = self.lines.len();
         }
         if self.mode == Mode::Careful {
-            let primaries: Vec<_> = self.nodes.iter().filter(|node| node.is_primary()).map(|node| node.id).collect();
+            let primaries: Vec<_> =
+                self.nodes.iter().filter(|node| node.is_primary()).map(|node| node.id).collect();
             assert!(primaries.len() <= 1, "more than one primary: {primaries:?}");
         }
     }
@@ -156,8 +157,9 @@ impl World {
             Happening::Deliver { socket, to_server, bytes } => self.deliver(socket, to_server, bytes),
             Happening::Closed { socket, to_server } => self.closed(socket, to_server),
             Happening::SnapshotSent { node, life, socket } if self.living(node, life) => {
-                self.nodes[node]
-                    .turn(&mut self.network, |replication, _, _, turn| replication.snapshot_sent(socket, turn));
+                self.nodes[node].turn(&mut self.network, |replication, _, _, turn| {
+                    replication.snapshot_sent(socket, turn)
+                });
             }
             Happening::TransferPrepared { node, life, transfer } if self.living(node, life) => {
                 self.transfer_prepared(node, transfer);
@@ -212,11 +214,13 @@ impl World {
     }
 
     fn deliver(&mut self, id: SocketId, to_server: bool, bytes: Vec<u8>) {
-        let Some(socket) = self.network.sockets.get(&id).cloned().filter(|_| !self.network.is_cut(id)) else { return };
+        let Some(socket) = self.network.sockets.get(&id).cloned().filter(|_| !self.network.is_cut(id)) else {
+            return;
+        };
         if to_server && self.living(socket.server, socket.server_life) {
-            self.nodes[socket.server].from_client(id, socket.client, &bytes, &mut self.network);
+            self.nodes[socket.server].client_sent(id, socket.client, &bytes, &mut self.network);
         } else if !to_server && self.living(socket.client, socket.client_life) {
-            self.nodes[socket.client].from_primary(socket.attempt, bytes, &mut self.network);
+            self.nodes[socket.client].primary_sent(socket.attempt, bytes, &mut self.network);
         }
     }
 
@@ -276,9 +280,10 @@ impl World {
                 self.replicaof(node, &request);
             }
             11 if rough && self.nodes[node].alive => {
-                let _refused = self.nodes[node].turn(&mut self.network, |replication, coordinator, gate, turn| {
-                    coordinator.command(&[b"ABORT"], replication, gate, turn)
-                });
+                let _refused =
+                    self.nodes[node].turn(&mut self.network, |replication, coordinator, gate, turn| {
+                        coordinator.command(&[b"ABORT"], replication, gate, turn)
+                    });
             }
             _ => {}
         }
@@ -288,7 +293,9 @@ impl World {
 
     fn replicaof(&mut self, node: NodeId, request: &ReplicaOf) -> bool {
         self.nodes[node]
-            .turn(&mut self.network, |replication, _, _, turn| replication.replicaof(request, 0, "operator", turn))
+            .turn(&mut self.network, |replication, _, _, turn| {
+                replication.replicaof(request, 0, "operator", turn)
+            })
             .is_ok()
     }
 
@@ -361,9 +368,10 @@ impl World {
         }
         for node in 0..self.nodes.len() {
             if self.nodes[node].replication.failover_phase() != FailoverPhase::None {
-                let result = self.nodes[node].turn(&mut self.network, |replication, coordinator, gate, turn| {
-                    coordinator.command(&[b"ABORT"], replication, gate, turn)
-                });
+                let result =
+                    self.nodes[node].turn(&mut self.network, |replication, coordinator, gate, turn| {
+                        coordinator.command(&[b"ABORT"], replication, gate, turn)
+                    });
                 assert_eq!(result, Ok(()));
             }
         }
@@ -381,9 +389,10 @@ impl World {
         let Some(primary) = self.nodes.iter().position(Node::is_primary) else { return };
         for node in 0..self.nodes.len() {
             if self.nodes[node].replication.failover_phase() == FailoverPhase::InProgress {
-                let result = self.nodes[node].turn(&mut self.network, |replication, coordinator, gate, turn| {
-                    coordinator.command(&[b"ABORT"], replication, gate, turn)
-                });
+                let result =
+                    self.nodes[node].turn(&mut self.network, |replication, coordinator, gate, turn| {
+                        coordinator.command(&[b"ABORT"], replication, gate, turn)
+                    });
                 assert_eq!(result, Ok(()));
                 assert!(self.replicaof(node, &ReplicaOf::Primary(Address::new(host(primary), 6379))));
                 self.doubts += 1;
@@ -399,9 +408,20 @@ impl World {
             assert!(node.parked.is_empty(), "node {} still holds writes back", node.id);
             assert_eq!(node.data, primary.data, "node {} has another dataset", node.id);
             assert!(node.same_bytes(primary), "node {} has other bytes at the same offsets", node.id);
-            assert_eq!(node.replication.history().id(), primary.replication.history().id(), "node {}", node.id);
+            assert_eq!(
+                node.replication.history().id(),
+                primary.replication.history().id(),
+                "node {}",
+                node.id
+            );
             // The last PING may still be on its way.
-            assert!(primary.end() - node.end() <= 14 * 4, "node {}: {} of {}", node.id, node.end(), primary.end());
+            assert!(
+                primary.end() - node.end() <= 14 * 4,
+                "node {}: {} of {}",
+                node.id,
+                node.end(),
+                primary.end()
+            );
             if let Some(link) = node.replication.link() {
                 assert!(link.is_connected(), "node {} is {:?}", node.id, link.state());
             }

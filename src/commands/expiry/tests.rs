@@ -1,7 +1,7 @@
 //! Replies, effects and events as Valkey 9.1.2 gives them.
 
 use crate::commands::testing::TestData;
-use crate::keyspace::Settings;
+use crate::keyspace::{Settings, WriteTxn};
 
 #[test]
 fn setting() {
@@ -123,4 +123,18 @@ fn time_passes() {
     data.effects();
     data.check("persist k => (integer) 0");
     assert_eq!(data.effects(), ["UNLINK k"]);
+}
+
+#[test]
+fn a_key_expires_once_however_often_its_time_was_moved() {
+    let mut data = TestData::new();
+    data.check("set k v px 3000 => OK");
+    data.check("pexpire k 2000 => (integer) 1");
+    data.check("pexpire k 1000 => (integer) 1");
+    data.effects();
+    data.now_ms += 10_000;
+    let mut transaction = WriteTxn::new(&mut data.keyspace, &mut data.state, 0, data.now_ms);
+    transaction.expire_due(100);
+    assert_eq!(data.effects(), ["UNLINK k"]);
+    assert_eq!(data.state.expired_keys, 1);
 }

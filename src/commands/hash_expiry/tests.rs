@@ -1,3 +1,5 @@
+//! Fields that expire.
+
 use super::super::testing::TestData;
 use crate::keyspace::KeyExpiry;
 

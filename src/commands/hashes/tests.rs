@@ -1,3 +1,5 @@
+//! Hashes, without a server.
+
 use super::super::testing::TestData;
 use crate::protocol::Protocol;
 

@@ -1,3 +1,5 @@
+//! Lists, without a server.
+
 use super::super::testing::TestData;
 
 /// A dataset with the list `l` of these elements, nothing noted yet.

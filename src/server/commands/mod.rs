@@ -6,6 +6,7 @@ pub mod connection;
 pub mod debug;
 pub mod functions;
 pub mod info;
+pub mod memory;
 pub mod persistence;
 pub mod pubsub;
 pub mod replication;
@@ -25,6 +26,7 @@ pub const FAMILIES: &[&[HostCommand]] = &[
     debug::COMMANDS,
     functions::COMMANDS,
     info::COMMANDS,
+    memory::COMMANDS,
     persistence::COMMANDS,
     server::COMMANDS,
     pubsub::COMMANDS,

@@ -7,11 +7,12 @@ use std::time::Duration;
 use crate::command::{Argument, ArgumentKind, Categories, Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
 use crate::replication::wait::{self, WaitRequest};
-use crate::replication::{ReplconfReply, ReplicaOf, SyncRequest};
+use crate::replication::{ReplconfReply, ReplicaOf, SyncRequest, Turn};
 use crate::server::blocking::Waiting;
 use crate::server::call::Call;
 use crate::server::client::Traits;
 use crate::server::replicas::Handover;
+use crate::server::roles::Roles;
 use crate::server::session::Origin;
 use crate::server::table::{Entry, HostCommand, HostHandler, HostOutcome, PlainFn};
 
@@ -102,7 +103,9 @@ pub const COMMANDS: &[HostCommand] = &[
 
 /// Does a call of this entry take the dataset's guard, which a script may hold?
 pub fn needs_dataset(entry: &Entry) -> bool {
-    COMMANDS.iter().any(|command| command.name == entry.spec.name && command.name != "replconf")
+    COMMANDS
+        .iter()
+        .any(|command| command.name == entry.spec.name && !matches!(command.name, "replconf" | "failover"))
 }
 
 const SYNC_FLAGS: Flags = ADMIN.and(Flags::NO_ASYNC_LOADING).and(Flags::NO_MULTI);
@@ -174,9 +177,15 @@ fn role(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 fn failover(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server().clone();
     let args = &call.args[1..];
-    server.turn(call.executor.core_mut(), |roles, turn| {
+    let event = |roles: &mut Roles, turn: &mut Turn<'_>| {
         roles.coordinator.command(args, &mut roles.replication, &mut roles.gate, turn)
-    })?;
+    };
+    if call.executor.hold_write().is_err() {
+        // A script runs, perhaps for long: the failover begins by waiting for its end.
+        server.beside_script(event).unwrap_or_else(|| Err(server.scripts_running.busy_error()))?;
+    } else {
+        server.turn(call.executor.core_mut(), event)?;
+    }
     Ok(Reply::Ok.into())
 }
 
@@ -199,7 +208,8 @@ fn waitaof(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 fn wait_for(call: &mut Call<'_, '_>, request: WaitRequest, now_ms: u64) -> Result<HostOutcome, ErrorReply> {
     let server = call.server().clone();
     let client = call.session.client.number;
-    let timeout = request.deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms.saturating_sub(now_ms)));
+    let timeout =
+        request.deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms.saturating_sub(now_ms)));
     // The connection's own timer is finer than the machine's ticks.
     let request = WaitRequest { deadline_ms: None, ..request };
     let may_block = call.session.origin == Origin::Client && !call.executor.in_unit();

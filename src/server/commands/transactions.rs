@@ -15,6 +15,7 @@ pub const COMMANDS: &[HostCommand] = &[
         name: "multi",
         summary: "Starts a transaction: the commands that follow are queued.",
         since: "1.2.0",
+        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST).and(Flags::ALLOW_BUSY),
         ..transaction_command(multi)
     },
     HostCommand {
