@@ -82,8 +82,6 @@ pub struct Labels {
     pub library_name: Vec<u8>,
     pub library_version: Vec<u8>,
     pub user: Vec<u8>,
-    /// The last command, lower case, `client|list` for subcommands.
-    pub last_command: String,
 }
 
 /// Numbers that CLIENT LIST shows; the connection writes them, anybody reads them.
@@ -104,6 +102,9 @@ pub struct Figures {
     pub last_interaction_ms: AtomicU64,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,
+    /// The last known command that it sent; `u32::MAX` before the first.
+    pub last_command: AtomicU32,
+    /// Commands that have ended.
     pub commands: AtomicU64,
     pub redirect: AtomicI64,
 }
@@ -150,6 +151,7 @@ impl Client {
             waker: Mutex::default(),
         };
         client.figures.queued.store(-1, Relaxed);
+        client.figures.last_command.store(u32::MAX, Relaxed);
         client.figures.redirect.store(-1, Relaxed);
         client.figures.last_interaction_ms.store(now_ms, Relaxed);
         client

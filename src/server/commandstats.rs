@@ -65,6 +65,7 @@ pub fn record(
     let counters = reactor.stats.of(entry.id);
     add(&counters.calls, 1);
     add(&counters.nanoseconds, elapsed.as_nanos() as u64);
+    add(&session.client.figures.commands, 1);
     if let Reply::Error(error) = reply {
         add(&counters.failed, 1);
         server.stats.count_error(error);

@@ -216,6 +216,9 @@ impl<'s> Executor<'s> {
         if self.depth == 0 {
             self.now_ms = self.server.now_ms();
         }
+        if let Some(entry) = entry {
+            session.client.figures.last_command.store(entry.id.0.into(), Relaxed);
+        }
         if session.reply_mode == ReplyMode::SkipNext {
             session.reply_mode = ReplyMode::Skip;
         }

@@ -589,7 +589,11 @@ pub fn describe(server: &Server, client: &Client) -> String {
         buffered.saturating_sub(16384),
         std::mem::size_of::<Client>() + query + buffered + figures.queued_bytes.load(Relaxed),
         if buffered > 0 { "rw" } else { "r" },
-        if labels.last_command.is_empty() { "NULL" } else { &labels.last_command },
+        server
+            .table
+            .entries()
+            .get(figures.last_command.load(Relaxed) as usize)
+            .map_or("NULL", |entry| &entry.full_name),
         text(&labels.user),
         figures.redirect.load(Relaxed),
         text(&labels.library_name),
