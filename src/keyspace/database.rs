@@ -3,8 +3,8 @@
 //! Invariants: `expiring` is the number of entries with an expiry; every such entry has a record in the index at
 //! or before its time (see `expiry_index`).
 
-use super::Entry;
 use super::expiry_index::ExpiryIndex;
+use super::{Entry, Presence};
 use crate::types::dictionary::{self, Dictionary};
 
 #[derive(Debug, Default, Clone)]
@@ -31,6 +31,15 @@ impl Database {
     /// The entry of `key`, also when its time has passed.
     pub fn get(&self, key: &[u8]) -> Option<&Entry> {
         self.entries.get(key)
+    }
+
+    /// How `key` looks to a watcher.
+    pub fn presence(&self, key: &[u8], now_ms: u64) -> Presence {
+        match self.get(key) {
+            None => Presence::Missing,
+            Some(entry) if entry.expire_at_ms().is_some_and(|at| at <= now_ms) => Presence::Expired,
+            Some(_) => Presence::Present,
+        }
     }
 
     /// The table itself, for iteration, SCAN and sampling.

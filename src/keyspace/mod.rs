@@ -33,7 +33,7 @@ pub use reader::{KeyExpiry, Reader, StringValue};
 pub use settings::{LazyFree, Settings};
 pub use transaction::{Aftermath, WriteState, WriteTxn};
 pub use waiting::WaitedKeys;
-pub use watch::{WatchFlag, Watchers};
+pub use watch::{Presence, WatchFlag, Watchers};
 
 use std::sync::Arc;
 

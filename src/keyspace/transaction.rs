@@ -7,9 +7,10 @@
 
 use super::entry::Collection;
 use super::reader::{hash_of, list_of, set_of, sorted_set_of};
+use super::watch::{Presence, Replaced};
 use super::{
     Effects, Entry, Event, EventClasses, Garbage, Journal, KeyExpiry, Keyspace, Reader, Settings,
-    StringValue, WaitedKeys, WatchFlag, Watchers,
+    StringValue, WaitedKeys, Watchers,
 };
 use crate::protocol::{CommandResult, ErrorReply, Protocol};
 use crate::types::{Hash, Limits, List, Set, SortedSet};
@@ -25,6 +26,8 @@ pub struct WriteState {
     events: Vec<Event>,
     /// Keys changed in this unit, while anybody watches or tracks.
     touched: Vec<(usize, Box<[u8]>)>,
+    /// Watched keys whose databases the running unit has emptied or swapped.
+    replaced: Vec<Replaced>,
     journal: Option<Journal>,
     /// Changes ever made; the difference to the last save is `rdb_changes_since_last_save`.
     pub changes: u64,
@@ -71,6 +74,9 @@ impl WriteState {
             self.watchers.changed(*database, key, exists);
             self.waited.changed(*database, key);
         }
+        for replaced in self.replaced.drain(..) {
+            self.watchers.replaced(&replaced);
+        }
         let touched = std::mem::take(&mut self.touched);
         Aftermath {
             events: std::mem::take(&mut self.events),
@@ -81,9 +87,9 @@ impl WriteState {
     /// Another dataset has taken the place of the old one: all that is watched or waited for may have changed.
     pub fn touch_all(&mut self, keyspace: &Keyspace) {
         for index in 0..keyspace.database_count() {
-            self.watchers.changed_where(index, |_, _| true);
             self.waited.all_changed(index);
         }
+        self.watchers.all_changed();
     }
 
     /// Undoes a unit that began with [`begin_journal`](Self::begin_journal), as if it had never run. `false`: there is none.
@@ -94,6 +100,7 @@ impl WriteState {
         self.effects.clear();
         self.events.clear();
         self.touched.clear();
+        self.replaced.clear();
         true
     }
 
@@ -398,11 +405,10 @@ impl<'k> WriteTxn<'k> {
             let databases = &self.keyspace.databases;
             let (now_ms, tracking) = (self.now_ms, self.state.tracking);
             let entries = &databases[index];
-            self.state.watchers.changed_where(index, |key, was_expired| {
-                entries.get(key).is_some_and(|entry| {
-                    !(was_expired && entry.expire_at_ms().is_some_and(|at| at <= now_ms))
-                })
-            });
+            for key in self.state.watchers.keys_of(index) {
+                let (before, after) = (entries.presence(&key, now_ms), Presence::Missing);
+                self.state.replaced.push(Replaced { database: index, key, before, after });
+            }
             if tracking || !self.state.waited.is_empty() {
                 let keys = entries.entries().iter().map(|entry| (index, Box::from(entry.key())));
                 self.state.touched.extend(keys);
@@ -422,9 +428,10 @@ impl<'k> WriteTxn<'k> {
         self.keyspace.databases.swap(one, other);
         for (index, before) in [(one, other), (other, one)] {
             let (now, was) = (&self.keyspace.databases[index], &self.keyspace.databases[before]);
-            self.state
-                .watchers
-                .changed_where(index, |key, _| now.get(key).is_some() || was.get(key).is_some());
+            for key in self.state.watchers.keys_of(index) {
+                let (before, after) = (was.presence(&key, self.now_ms), now.presence(&key, self.now_ms));
+                self.state.replaced.push(Replaced { database: index, key, before, after });
+            }
             self.state.waited.all_changed(index);
         }
     }
@@ -441,16 +448,6 @@ impl<'k> WriteTxn<'k> {
         if let Some(entry) = entry {
             self.discard(entry);
         }
-    }
-
-    // ---- Watching ----
-
-    /// Lets `flag` watch `key` of the selected database.
-    pub fn watch(&mut self, flag: &WatchFlag, key: &[u8]) {
-        let now_ms = self.now_ms;
-        let entry = self.keyspace.databases[self.database].get(key);
-        let was_expired = entry.and_then(Entry::expire_at_ms).is_some_and(|at| at <= now_ms);
-        self.state.watchers.add(flag, self.database, key, was_expired);
     }
 
     fn keep(&mut self, key: &[u8]) {

@@ -71,7 +71,6 @@ fn encode_rare(reply: &Reply<'_>, protocol: Protocol, out: &mut Vec<u8>) {
             }
             encode(reply, protocol, out);
         }
-        Reply::Sequence(replies) => replies.iter().for_each(|reply| encode(reply, protocol, out)),
         Reply::Encoded(bytes) => out.extend_from_slice(bytes),
         Reply::None => {}
     }
@@ -206,7 +205,6 @@ mod tests {
             (Reply::Push(vec![Reply::Integer(1)]), "*1\r\n:1\r\n", ">1\r\n:1\r\n"),
             (Reply::Map(pair()), "*2\r\n$1\r\nk\r\n:1\r\n", "%1\r\n$1\r\nk\r\n:1\r\n"),
             (Reply::Attributed(pair(), Box::new(Reply::Ok)), "+OK\r\n", "|1\r\n$1\r\nk\r\n:1\r\n+OK\r\n"),
-            (Reply::Sequence(vec![Reply::Ok, Reply::Ok]), "+OK\r\n+OK\r\n", "+OK\r\n+OK\r\n"),
             (Reply::Encoded(b":5\r\n".to_vec()), ":5\r\n", ":5\r\n"),
             (Reply::None, "", ""),
         ] {

@@ -45,8 +45,6 @@ pub enum Reply<'a> {
     Push(Vec<Reply<'a>>),
     /// `|` in RESP3 before the reply that follows it; RESP2 drops the attributes.
     Attributed(Vec<(Reply<'a>, Reply<'a>)>, Box<Reply<'a>>),
-    /// Several replies one after the other (SUBSCRIBE answers once per channel).
-    Sequence(Vec<Reply<'a>>),
     /// Bytes already encoded for this connection's protocol.
     Encoded(Vec<u8>),
     /// No reply at all.
@@ -129,7 +127,6 @@ impl<'a> Reply<'a> {
             Reply::Attributed(attributes, reply) => {
                 Reply::Attributed(pairs(attributes), Box::new(reply.into_owned()))
             }
-            Reply::Sequence(replies) => Reply::Sequence(all(replies)),
             Reply::Encoded(bytes) => Reply::Encoded(bytes),
             Reply::None => Reply::None,
         }

@@ -213,10 +213,6 @@ pub(super) unsafe fn push_reply(lua: *mut lua_State, context: *mut Context, repl
                 }
             }
             Reply::Attributed(_, reply) => push_reply(lua, context, reply),
-            Reply::Sequence(replies) => match replies.first() {
-                Some(first) => push_reply(lua, context, first),
-                None => lua_pushnil(lua),
-            },
         }
     }
 }

@@ -183,9 +183,14 @@ impl ScriptCache {
         self.len() == 0
     }
 
-    /// How many scripts were evicted since the start (`evicted_scripts`).
+    /// How many scripts were evicted since the start or CONFIG RESETSTAT (`evicted_scripts`).
     pub fn evicted(&self) -> u64 {
         self.entries.lock().evicted
+    }
+
+    /// Counts evictions from zero again.
+    pub fn reset_evicted(&self) {
+        self.entries.lock().evicted = 0;
     }
 
     /// The bytes that bodies and their entries take (`used_memory_scripts`).

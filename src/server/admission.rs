@@ -48,6 +48,8 @@ impl Conditions {
     pub const DISK_ERROR: u32 = 1 << 6;
     pub const TOO_FEW_REPLICAS: u32 = 1 << 7;
     pub const MONITORED: u32 = 1 << 8;
+    /// `maxmemory` is set.
+    pub const LIMITED_MEMORY: u32 = 1 << 10;
     pub const RESTRICTED_USERS: u32 = 1 << 9;
 
     pub fn has(&self, condition: u32) -> bool {
@@ -96,7 +98,7 @@ pub fn admit(
         if !session.authenticated && !entry.flags.has(Flags::NO_AUTH) {
             return Err(ErrorReply::new("NOAUTH Authentication required."));
         }
-        if let Some(hold) = check_conditions(server, session, entry, args)? {
+        if let Some(hold) = check_conditions(executor, session, entry, args)? {
             return Ok(Admission::Hold(hold));
         }
         if session.transaction.is_some() && is_queued(entry) {
@@ -113,11 +115,12 @@ fn is_queued(entry: &Entry) -> bool {
 }
 
 fn check_conditions(
-    server: &Server,
-    session: &Session,
+    executor: &mut Executor<'_>,
+    session: &mut Session,
     entry: &'static Entry,
     args: &Args<'_>,
 ) -> Result<Option<Hold>, ErrorReply> {
+    let server = executor.server;
     let flags = entry.flags;
     if session.transaction.is_some() && flags.has(Flags::NO_MULTI) {
         return Err(ErrorReply::from_text("ERR Command not allowed inside a transaction"));
@@ -126,16 +129,27 @@ fn check_conditions(
     // A transaction counts for all that it holds.
     let queued =
         session.transaction.as_ref().filter(|_| is_exec).map_or(&[][..], |transaction| &transaction.queued);
-    let any =
-        |flag: Flags| flags.has_any(flag) || queued.iter().any(|queued| queued.entry.flags.has_any(flag));
-    let all = |flag: Flags| flags.has(flag) && queued.iter().all(|queued| queued.entry.flags.has(flag));
+    let any = |flag: Flags| flags.has_any(flag) || queued.iter().any(|queued| queued.flags.has_any(flag));
+    let all = |flag: Flags| flags.has(flag) && queued.iter().all(|queued| queued.flags.has(flag));
     let conditions = &server.conditions;
     let from_client = session.origin == Origin::Client;
+    let may_grow = any(Flags::DENYOOM) || matches!(entry.handler, Handler::Host(HostHandler::Script(_)));
+    if conditions.has(Conditions::LIMITED_MEMORY) && may_grow && from_client {
+        server.look_at_memory();
+    }
     if conditions.has(Conditions::OVER_MEMORY) && any(Flags::DENYOOM) && from_client {
         return Err(ErrorReply::new("OOM command not allowed when used memory > 'maxmemory'."));
     }
+    if conditions.has(Conditions::REPLICA)
+        && from_client
+        && session.redirect
+        && (any(Flags::WRITE) || any(Flags::READONLY) && !session.readonly)
+        && let Some(redirection) = server.redirection()
+    {
+        return redirection.map(Some);
+    }
     if from_client && any(Flags::WRITE) {
-        check_writable(server, session, entry)?;
+        check_writable(server, entry)?;
     }
     if session.is_subscribed() && session.protocol() == Protocol::Resp2 && !allowed_while_subscribed(entry) {
         return Err(ErrorReply::from_text(format!(
@@ -158,23 +172,22 @@ fn check_conditions(
     {
         return Err(server.scripts_running.busy_error());
     }
-    if conditions.has(Conditions::PAUSED)
-        && from_client
-        && server.pause_holds(entry, any(Flags::WRITE), any(Flags::MAY_REPLICATE))
-    {
-        return Ok(Some(Hold::Pause));
+    if conditions.has(Conditions::PAUSED) && from_client {
+        let (writes, may_replicate) = (any(Flags::WRITE), any(Flags::MAY_REPLICATE));
+        if server.pause_holds(writes, may_replicate)
+            && !(session.transaction.is_none()
+                && super::script::only_reads(executor, session, entry, args)
+                && !server.pause_holds(false, false))
+        {
+            return Ok(Some(Hold::Pause));
+        }
     }
     Ok(None)
 }
 
-fn check_writable(server: &Server, session: &Session, entry: &Entry) -> Result<(), ErrorReply> {
+fn check_writable(server: &Server, entry: &Entry) -> Result<(), ErrorReply> {
     let conditions = &server.conditions;
     if conditions.has(Conditions::REPLICA) && server.config().replica_read_only {
-        if session.redirect
-            && let Some(primary) = server.primary_address()
-        {
-            return Err(ErrorReply::from_text(format!("REDIRECT {primary}")));
-        }
         return Err(server.readonly_error(entry));
     }
     if conditions.has(Conditions::DISK_ERROR) {

@@ -60,11 +60,14 @@ impl Server {
     /// Takes over values that are kept where hot paths read them.
     pub fn refresh(&self) {
         self.slow_log.set_threshold(self.config().commandlog_execution_slower_than_us);
+        self.refresh_memory_limit();
+        self.refresh_roles();
     }
 
     /// CONFIG RESETSTAT.
     pub fn reset_stats(&self) {
         self.stats.reset();
+        self.scripts.reset_evicted();
         for set in self.reactor_stats.iter().map(|stats| &**stats).chain([&self.unblocked_stats]) {
             set.reset();
         }

@@ -155,7 +155,7 @@ impl Connection {
     /// Serves the connection to its end.
     pub async fn serve(mut self) {
         let handover = self.converse().await;
-        super::commands::connection::leave(&self.server, &mut self.session);
+        super::commands::connection::leave(&self.server, &mut self.session).await;
         if let Some(handover) = handover {
             let rest = std::mem::take(&mut self.input);
             let out = self.session.out.split_off(self.sent);
@@ -178,8 +178,8 @@ impl Connection {
                     self.session.client.figures.last_interaction_ms.store(self.server.now_ms(), Relaxed);
                     self.received(count)
                 }
-                Wake::Mail(unblock) => self.mail(unblock),
-                Wake::Timer => self.timed_out(),
+                Wake::Mail(unblock) => self.mail(unblock).await,
+                Wake::Timer => self.timed_out().await,
                 Wake::Close => return None,
             };
             if let Some(handover) = self.stopped(stop).await {
@@ -426,12 +426,12 @@ impl Connection {
     }
 
     /// Mail has been put behind the replies; it may end what the connection waits for.
-    fn mail(&mut self, unblock: Option<Unblock>) -> Stop {
+    async fn mail(&mut self, unblock: Option<Unblock>) -> Stop {
         match (&self.state, unblock) {
             (State::Waiting(_), Some(Unblock::Answered)) => self.resume(),
-            (State::Waiting(_), Some(Unblock::TimedOut)) => self.timed_out(),
+            (State::Waiting(_), Some(Unblock::TimedOut)) => self.timed_out().await,
             (State::Waiting(waiting), Some(Unblock::Error)) if waiting.interruptible => {
-                self.server.forget_waiting(&self.session.client);
+                self.server.forget_waiting(&self.session.client).await;
                 let error = ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK");
                 self.server.stats.count_error(&error);
                 self.session.reply(&Reply::Error(error));
@@ -442,7 +442,7 @@ impl Connection {
         }
     }
 
-    fn timed_out(&mut self) -> Stop {
+    async fn timed_out(&mut self) -> Stop {
         match std::mem::replace(&mut self.state, State::Ready) {
             State::Held(postponed) => {
                 self.state = State::Held(postponed);
@@ -450,7 +450,7 @@ impl Connection {
             }
             State::Ready => self.resume(),
             State::Waiting(waiting) => {
-                self.server.forget_waiting(&self.session.client);
+                self.server.forget_waiting(&self.session.client).await;
                 // Somebody may have answered before the wait could be taken back.
                 let answered = self.session.client.take_mail(&mut self.session.out).is_some();
                 if !answered {

@@ -45,6 +45,7 @@ fn delete_expired(server: &Arc<Server>, budget: Duration) {
         let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, 0, server.now_ms());
         let looked = transaction.expire_due(EXPIRE_BATCH);
         publish_unit(server, core);
+        server.hand_over(core);
         if looked < EXPIRE_BATCH {
             break;
         }
@@ -53,7 +54,6 @@ fn delete_expired(server: &Arc<Server>, budget: Duration) {
             break;
         }
     }
-    server.after_writes();
 }
 
 fn close_idle(server: &Server) {

@@ -135,43 +135,34 @@ impl<'s> Executor<'s> {
         self.release();
     }
 
-    /// Gives the stream's new bytes to the AOF and to the replicas.
     fn hand_over(&mut self) {
         let server = self.server;
-        let Some(core) = self.core_if_writing() else { return server.after_writes() };
-        if core.stream.has_for_aof() {
-            let bytes = core.stream.take_for_aof();
-            server.write_aof(&bytes);
+        if let Some(core) = self.core_if_writing() {
+            server.hand_over(core);
         }
-        server.stream_moved(core);
     }
 
     pub fn is_writing(&self) -> bool {
         matches!(self.held, Held::Write(_))
     }
 
-    /// The dataset to read. Waits for it, if need be.
-    pub fn core(&mut self) -> &Core {
-        while self.hold_read().is_err() {
-            // Only an administrative command gets here while a script holds the dataset, and admission holds those back.
-            std::thread::sleep(LOCK_PATIENCE);
-        }
+    /// The dataset to read, which is held.
+    pub fn core(&self) -> &Core {
         match &self.held {
             Held::Read(guard) => guard,
             Held::Write(guard) => guard,
-            Held::Nothing => unreachable!("just taken"),
+            Held::Nothing => unreachable!("the guard is taken before the dataset is read"),
         }
     }
 
-    /// The dataset to write. Waits for it, if need be.
+    /// The dataset to write, which is held for that.
     pub fn core_mut(&mut self) -> &mut Core {
-        while self.hold_write().is_err() {
-            std::thread::sleep(LOCK_PATIENCE);
-        }
         self.wrote = true;
         match &mut self.held {
             Held::Write(guard) => guard,
-            Held::Read(_) | Held::Nothing => unreachable!("just taken"),
+            Held::Read(_) | Held::Nothing => {
+                unreachable!("the guard is taken for writing before the dataset is changed")
+            }
         }
     }
 
@@ -235,7 +226,9 @@ impl<'s> Executor<'s> {
         let execution = match admission {
             Ok(admission::Admission::Run(entry)) => self.call(session, entry, args),
             Ok(admission::Admission::Queue(entry)) => {
-                queue(session, entry, args);
+                let reads = super::script::only_reads(self, session, entry, args);
+                let flags = if reads { entry.flags.without(Flags::MAY_REPLICATE) } else { entry.flags };
+                queue(session, entry, flags, args);
                 Execution::Done
             }
             Ok(admission::Admission::Hold(hold)) => return Execution::Held(hold),
@@ -257,7 +250,13 @@ impl<'s> Executor<'s> {
         if let Some(transaction) = &mut session.transaction {
             transaction.refused = true;
             if is_exec {
-                super::commands::transactions::discard(self, session);
+                super::commands::transactions::discard(self.server, session);
+                if error.0.starts_with(b"REDIRECT ") {
+                    // The client is to begin anew elsewhere, so it must see where.
+                    self.server.stats.count_error(&error);
+                    session.reply(&Reply::Error(error));
+                    return;
+                }
                 let mut text = b"EXECABORT Transaction discarded because of: ".to_vec();
                 text.extend_from_slice(&error.0);
                 let error = ErrorReply::from_text(text);
@@ -316,15 +315,22 @@ impl<'s> Executor<'s> {
                 // Admission finds the subcommand or refuses the request.
                 session.reply(&Reply::Error(ErrorReply::SYNTAX));
             }
-            // These change the role or look at it, for which the dataset must be free.
-            Handler::Host(HostHandler::Plain(_))
-                if super::commands::replication::needs_dataset(entry) && self.hold_write().is_err() =>
-            {
-                return Execution::Held(admission::Hold::Script);
-            }
             Handler::Host(HostHandler::Plain(function)) => {
-                let mut call = Call { executor: self, session, entry, args };
-                let outcome = function(&mut call);
+                let outcome = function(&mut Call::new(self, session, entry, args));
+                return self.host_outcome(session, entry, args, outcome);
+            }
+            Handler::Host(HostHandler::Reading(function)) => {
+                if self.hold_read().is_err() {
+                    return Execution::Held(admission::Hold::Script);
+                }
+                let outcome = function(&mut Call::new(self, session, entry, args));
+                return self.host_outcome(session, entry, args, outcome);
+            }
+            Handler::Host(HostHandler::Writing(function)) => {
+                if self.hold_write().is_err() {
+                    return Execution::Held(admission::Hold::Script);
+                }
+                let outcome = function(&mut Call::new(self, session, entry, args));
                 self.end_of_write(session);
                 return self.host_outcome(session, entry, args, outcome);
             }
@@ -385,9 +391,8 @@ impl<'s> Executor<'s> {
                 note(server, reactor, &self.mark, session, entry, args, &reply);
                 reply
             }
-            Handler::Host(HostHandler::Plain(function)) => {
-                let outcome = function(&mut Call { executor: self, session, entry, args });
-                let reply = match outcome {
+            Handler::Host(handler) => {
+                let reply = match self.call_host_for_script(session, entry, handler, args) {
                     Ok(HostOutcome::Reply(reply)) => reply,
                     Ok(HostOutcome::Wait(waiting)) => (waiting.on_timeout)(server),
                     Ok(HostOutcome::Replicate(_)) => Reply::Error(ErrorReply::SYNTAX),
@@ -397,7 +402,36 @@ impl<'s> Executor<'s> {
                 reply
             }
             // Admission into scripts refuses these.
-            Handler::Container | Handler::Host(_) => Reply::Error(ErrorReply::SYNTAX),
+            Handler::Container => Reply::Error(ErrorReply::SYNTAX),
+        }
+    }
+
+    fn call_host_for_script(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry,
+        handler: HostHandler,
+        args: &Args<'_>,
+    ) -> Result<HostOutcome, ErrorReply> {
+        match handler {
+            HostHandler::Plain(function) => function(&mut Call::new(self, session, entry, args)),
+            HostHandler::Reading(function) => {
+                // A script on a snapshot holds no guard, and must not keep the one it gets here.
+                let on_snapshot = matches!(self.held, Held::Nothing);
+                if self.hold_read().is_err() {
+                    return Err(self.server.scripts_running.busy_error());
+                }
+                let outcome = function(&mut Call::new(self, session, entry, args));
+                if on_snapshot {
+                    self.held = Held::Nothing;
+                }
+                outcome
+            }
+            HostHandler::Writing(function) if self.is_writing() => {
+                function(&mut Call::new(self, session, entry, args))
+            }
+            // Admission into scripts refuses these.
+            HostHandler::Writing(_) | HostHandler::Script(_) | HostHandler::Exec => Err(ErrorReply::SYNTAX),
         }
     }
 
@@ -475,11 +509,9 @@ impl<'s> Executor<'s> {
     }
 
     /// Runs a command of the stream or of a file, without the checks that clients are subject to and without a reply.
+    /// The dataset is held for writing.
     pub fn apply(&mut self, session: &mut Session, entry: &'static Entry, args: &Args<'_>) {
         self.now_ms = self.server.now_ms();
-        while self.hold_write().is_err() {
-            std::thread::sleep(LOCK_PATIENCE);
-        }
         self.call(session, entry, args);
     }
 
@@ -547,7 +579,7 @@ impl<'s> Executor<'s> {
 }
 
 /// How long a thread sleeps on the guard before it looks again whether a script holds it.
-const LOCK_PATIENCE: Duration = Duration::from_micros(500);
+pub const LOCK_PATIENCE: Duration = Duration::from_micros(500);
 
 /// Hands the effects of a finished unit to the stream, and its events and invalidations to their subscribers.
 pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
@@ -565,10 +597,10 @@ pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
     }
 }
 
-fn queue(session: &mut Session, entry: &'static Entry, args: &Args<'_>) {
+fn queue(session: &mut Session, entry: &'static Entry, flags: Flags, args: &Args<'_>) {
     if let Some(transaction) = &mut session.transaction {
         transaction.bytes += args.iter().map(|arg| arg.len()).sum::<usize>();
-        transaction.queued.push(Queued { entry, args: args.iter().map(|arg| arg.to_vec()).collect() });
+        transaction.queued.push(Queued { entry, flags, args: args.iter().map(|arg| arg.to_vec()).collect() });
         session.client.figures.queued.store(transaction.queued.len() as i64, Relaxed);
         session.client.figures.queued_bytes.store(transaction.bytes, Relaxed);
         session.reply(&Reply::Status("QUEUED".into()));
@@ -593,7 +625,10 @@ fn note(
 impl Executor<'_> {
     /// Does a call of the entry take the guard for writing?
     fn may_write(entry: &Entry) -> bool {
-        matches!(entry.handler, Handler::Write(_) | Handler::Blocking(_))
+        matches!(
+            entry.handler,
+            Handler::Write(_) | Handler::Blocking(_) | Handler::Host(HostHandler::Writing(_))
+        )
     }
 
     /// The time of the next command begins now.

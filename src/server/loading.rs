@@ -12,7 +12,7 @@ use super::Server;
 use super::admission::{Conditions, find_entry};
 use super::client::Client;
 use super::core::Core;
-use super::execute::Executor;
+use super::execute::{Executor, LOCK_PATIENCE};
 use super::lazy_free;
 use super::persistence::brake;
 use super::reactor::Reactor;
@@ -159,13 +159,14 @@ impl Server {
 
     /// Puts a loaded dataset in place of the present one. `merge` keeps functions that it does not have.
     pub fn adopt(&self, core: &mut Core, loaded: Loaded, merge: bool) -> Result<(), LoadingError> {
+        let present = self.functions.get();
         let registry =
-            self.load_libraries(if merge { &core.functions } else { &NO_FUNCTIONS }, &loaded.libraries)?;
+            self.load_libraries(if merge { &present } else { &NO_FUNCTIONS }, &loaded.libraries)?;
         let settings = super::keyspace_settings(&self.config());
         let mut keyspace = loaded.keyspace;
         keyspace.set_settings(settings);
         let old = std::mem::replace(&mut core.keyspace, keyspace);
-        core.functions = Arc::new(registry);
+        self.functions.set(core, Arc::new(registry));
         for body in loaded.scripts {
             self.know_script(&body);
         }
@@ -328,6 +329,10 @@ impl Server {
             if count.is_multiple_of(COMMANDS_AT_ONCE) {
                 executor.release();
                 brake(self.config().key_load_delay_us, count as u64);
+            }
+            while executor.hold_write().is_err() {
+                // Only this thread waits: it has no connections.
+                std::thread::sleep(LOCK_PATIENCE);
             }
             let command = match reader.read() {
                 Ok(Some(command)) => command,

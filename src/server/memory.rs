@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tikv_jemalloc_ctl::{epoch, stats};
 
 use super::Server;
+use super::admission::Conditions;
 use super::process::resident_bytes;
 
 /// In bytes.
@@ -34,5 +35,27 @@ impl Server {
         let peak = self.stats.peak_memory.fetch_max(used, Relaxed).max(used);
         let active = stats::active::read().unwrap_or(0) as u64;
         Memory { used, active, resident: resident_bytes(), peak, at_start: self.memory_at_start }
+    }
+
+    /// Notes whether more memory is used than `maxmemory` allows. The allocator is asked once a millisecond at most: to
+    /// ask is dearer than an ordinary command.
+    pub fn look_at_memory(&self) {
+        let now_ms = self.now_ms();
+        if self.memory_looked_at_ms.swap(now_ms, Relaxed) != now_ms {
+            self.note_memory(now_ms);
+        }
+    }
+
+    /// `maxmemory` or what it means for a replica has changed.
+    pub fn refresh_memory_limit(&self) {
+        self.conditions.set(Conditions::LIMITED_MEMORY, self.config().maxmemory > 0);
+        self.note_memory(self.now_ms());
+    }
+
+    fn note_memory(&self, now_ms: u64) {
+        self.memory_looked_at_ms.store(now_ms, Relaxed);
+        let config = self.config();
+        let is_limited = config.maxmemory > 0 && !(self.is_replica() && config.replica_ignore_maxmemory);
+        self.conditions.set(Conditions::OVER_MEMORY, is_limited && used() > config.maxmemory);
     }
 }

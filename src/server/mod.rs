@@ -16,6 +16,7 @@ pub mod connection;
 pub mod core;
 mod cron;
 pub mod execute;
+pub mod functions;
 mod health;
 mod lazy_free;
 pub mod link;
@@ -58,7 +59,7 @@ use self::slow_log::SlowLog;
 use self::stats::Stats;
 use self::table::{Entry, Table};
 use crate::base::clock::{Clock, SystemClock};
-use crate::keyspace::{AccessPolicy, Counters, EventClasses, LazyFree, Settings};
+use crate::keyspace::{AccessPolicy, Counters, EventClasses, LazyFree, Settings, Watchers};
 use crate::protocol::ErrorReply;
 use crate::scripting::ScriptCache;
 use crate::types::Limits;
@@ -69,6 +70,11 @@ pub struct Server {
     pub table: &'static Table,
     pub config: Arc<SharedConfig>,
     pub core: RwLock<Core>,
+    pub functions: functions::Functions,
+    /// Those of the dataset: to be reached while a script holds it.
+    pub watchers: Watchers,
+    /// When it was last looked whether memory is over its limit.
+    pub memory_looked_at_ms: AtomicU64,
     pub clock: SystemClock,
     pub started_ms: u64,
     pub clients: Clients,
@@ -178,20 +184,26 @@ impl Server {
         self.ending.notify_one();
     }
 
-    /// Forgets what a client waits for.
-    pub fn forget_waiting(&self, client: &Client) {
-        self.core.write().forget_blocked(client.number);
+    /// Forgets what a client waits for. While a script holds the dataset that takes until its end.
+    pub async fn forget_waiting(&self, client: &Client) {
+        loop {
+            let core = self.core.try_write_for(execute::LOCK_PATIENCE);
+            if let Some(mut core) = core {
+                core.forget_blocked(client.number);
+                break;
+            }
+            self.scripts_running.ended().await;
+        }
         self.stop_waiting(client);
     }
 
-    /// After something wrote without a batch: the AOF and the replicas get what it did.
-    pub fn after_writes(&self) {
-        let mut core = self.core.write();
+    /// Gives the stream's new bytes to the AOF and to the replicas.
+    pub fn hand_over(&self, core: &mut Core) {
         if core.stream.has_for_aof() {
             let bytes = core.stream.take_for_aof();
             self.write_aof(&bytes);
         }
-        self.stream_moved(&mut core);
+        self.stream_moved(core);
     }
 
     /// Replicas or the disk have confirmed more of the stream.

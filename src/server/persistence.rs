@@ -144,7 +144,7 @@ impl Server {
         let loaded = self.scripts.all().into_iter().filter(|(_, origin)| *origin == Origin::Load);
         Moment {
             snapshot: core.keyspace.snapshot(),
-            functions: core.functions.clone(),
+            functions: self.functions.get(),
             scripts: loaded.map(|(script, _)| script).collect(),
             replid: String::from_utf8_lossy(core.stream.replid()).into_owned(),
             offset: core.stream.offset(),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use super::Server;
-use super::admission::Conditions;
+use super::admission::{Conditions, Hold};
 use super::client::{Client, Close, Traits, Unblock};
 use super::config::{Config, PrimaryAddress, ReplDisklessLoad, Text};
 use super::core::Core;
@@ -25,7 +25,6 @@ use super::loading::history_of;
 use super::persistence::SavingKind;
 use super::replicas::{self, ToReplica, Transfer};
 use super::scripts_running::Kill;
-use super::table::Entry;
 use crate::base::random::{Random, fill_secret};
 use crate::failover::{CommandClass, Coordinator, PauseGate, Purpose, Scope, WriteScript};
 use crate::keyspace::Keyspace;
@@ -413,6 +412,13 @@ impl Server {
         self.config.update(|config| config.replicaof = address);
     }
 
+    /// Directives that the roles go by have changed.
+    pub fn refresh_roles(&self) {
+        let mut roles = self.roles.lock();
+        roles.replication.set_settings(settings(&self.config()));
+        self.note_conditions(&roles);
+    }
+
     /// Takes over what admission reads without locks.
     fn note_conditions(&self, roles: &Roles) {
         let config = self.config();
@@ -434,6 +440,7 @@ impl Server {
     /// Begins the role that the configuration asks for, with the dataset that was loaded.
     pub fn begin_role(self: &Arc<Self>, links: UnboundedSender<LinkOrder>) {
         let config = self.config();
+        self.refresh_memory_limit();
         let role = match &config.replicaof {
             None => Role::Primary,
             Some(primary) => Role::Replica(Address::new(primary.host.to_str(), primary.port)),
@@ -513,9 +520,8 @@ impl Server {
 
     // ---- Pauses ----
 
-    /// Does the pause that is in force hold back a call of this entry, given what it and the commands queued before it
-    /// may do?
-    pub fn pause_holds(&self, _entry: &Entry, writes: bool, may_replicate: bool) -> bool {
+    /// Does the pause that is in force hold back a call, given what it and the commands queued before it may do?
+    pub fn pause_holds(&self, writes: bool, may_replicate: bool) -> bool {
         let class = match (writes, may_replicate) {
             (true, _) => CommandClass::Write,
             (false, true) => CommandClass::MayReplicate,
@@ -546,9 +552,15 @@ impl Server {
         }
     }
 
-    /// `host:port` of this server's primary, if it has one.
-    pub fn primary_address(&self) -> Option<String> {
-        self.roles.lock().replication.link().map(|link| link.address().to_string())
+    /// Where a client that understands it is sent from a replica. While a failover hands over it has to wait: neither
+    /// node is a primary then. `None`: this is no replica.
+    pub fn redirection(&self) -> Option<Result<Hold, ErrorReply>> {
+        let roles = self.roles.lock();
+        let link = roles.replication.link()?;
+        if roles.replication.failover_phase() == FailoverPhase::InProgress {
+            return Some(Ok(Hold::Pause));
+        }
+        Some(Err(ErrorReply::from_text(format!("REDIRECT {}", link.address()))))
     }
 
     /// The stream may be longer: the tasks of replicas are woken.

@@ -17,7 +17,7 @@ use super::config::{ReadOnlyScripts, ReplicaScripts};
 use super::execute::Executor;
 use super::scripts_running::{Kill, RunningScript};
 use super::session::{Origin, Session};
-use super::table::{Entry, ScriptFn};
+use super::table::{Entry, HostHandler, ScriptFn};
 use crate::command::{Args, Flags, Handler};
 use crate::protocol::{ErrorReply, Protocol, Reply};
 use crate::scripting::{
@@ -78,7 +78,7 @@ pub async fn run(
     function: ScriptFn,
     args: &Args<'_>,
 ) {
-    let mut call = super::call::Call { executor, session, entry, args };
+    let mut call = super::call::Call::new(executor, session, entry, args);
     let request = function(&mut call);
     let reply = match request {
         Ok(request) => match check(executor, session, &request) {
@@ -89,6 +89,18 @@ pub async fn run(
     };
     session.reply(&reply);
     executor.note(session, entry, args, &reply);
+}
+
+/// Would this call run a script that only reads? One that cannot be run at all counts as one: nothing is to wait for.
+pub fn only_reads(
+    executor: &mut Executor<'_>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: &Args<'_>,
+) -> bool {
+    let Handler::Host(HostHandler::Script(function)) = entry.handler else { return false };
+    let mut call = super::call::Call::new(executor, session, entry, args);
+    function(&mut call).map_or(true, |request| request.is_read_only())
 }
 
 /// What must hold before a script may start at all.
@@ -117,9 +129,9 @@ fn check(executor: &Executor<'_>, session: &Session, request: &ScriptRequest) ->
     if conditions.has(Conditions::REPLICA) && config.replica_read_only {
         if config.replica_scripts == ReplicaScripts::ReadOnly {
             if session.redirect
-                && let Some(primary) = server.primary_address()
+                && let Some(Err(redirection)) = server.redirection()
             {
-                return Err(ErrorReply::from_text(format!("REDIRECT {primary}")));
+                return Err(redirection);
             }
             return Err(ErrorReply::new(
                 "READONLY You can't run a script that may write on a read only replica. Use EVAL_RO, EVALSHA_RO or \
@@ -344,14 +356,17 @@ impl Host<'_, '_> {
     fn admit(&self, args: &[&[u8]]) -> Result<&'static Entry, ErrorReply> {
         let server = self.executor.server;
         let Some(entry) = find_entry(server, args) else {
-            return Err(ErrorReply::new("ERR Unknown Redis command called from script"));
+            return Err(ErrorReply::new("ERR Unknown command called from script"));
         };
-        if matches!(entry.handler, Handler::Container) || !entry.arity_fits(args.len()) {
-            return Err(ErrorReply::new("ERR Wrong number of args calling Redis command from script"));
+        if matches!(entry.handler, Handler::Container) && args.len() > 1 {
+            return Err(super::admission::unknown_subcommand(entry, args));
+        }
+        if !entry.arity_fits(args.len()) || matches!(entry.handler, Handler::Container) {
+            return Err(ErrorReply::new("ERR Wrong number of args calling command from script"));
         }
         let flags = entry.flags;
         if flags.has(Flags::NOSCRIPT) && !server.deny_scripts_is_off.load(Relaxed) {
-            return Err(ErrorReply::new("ERR This Redis command is not allowed from script"));
+            return Err(ErrorReply::new("ERR This Valkey command is not allowed from script"));
         }
         let writes = flags.has_any(Flags::WRITE | Flags::MAY_REPLICATE);
         if writes && self.request.is_read_only() {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::client::{Client, Traits};
 use super::table::Entry;
+use crate::command::Flags;
 use crate::keyspace::WatchFlag;
 use crate::protocol::{ErrorReply, Protocol, Reply, encode};
 
@@ -14,6 +15,8 @@ use crate::protocol::{ErrorReply, Protocol, Reply, encode};
 #[derive(Debug)]
 pub struct Queued {
     pub entry: &'static Entry,
+    /// The entry's, or fewer: a script may turn out to only read.
+    pub flags: Flags,
     pub args: Vec<Vec<u8>>,
 }
 
@@ -125,6 +128,11 @@ impl Session {
         if self.reply_mode == ReplyMode::On && matches!(self.origin, Origin::Client | Origin::Script) {
             encode::encode(reply, self.protocol(), &mut self.out);
         }
+    }
+
+    /// As [`reply`](Self::reply), of what CLIENT REPLY does not keep back: messages of subscriptions.
+    pub fn push(&mut self, reply: &Reply<'_>) {
+        encode::encode(reply, self.protocol(), &mut self.out);
     }
 
     /// Is the client in the state in which RESP2 allows only (P|S)SUBSCRIBE and its kin?

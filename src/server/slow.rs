@@ -60,7 +60,7 @@ async fn execute_transaction(
         );
     };
     if transaction.refused {
-        super::commands::transactions::discard(executor, session);
+        super::commands::transactions::discard(executor.server, session);
         let error = ErrorReply::new("EXECABORT Transaction discarded because of previous errors.");
         return answer(executor, session, entry, args, Reply::Error(error));
     }
@@ -72,11 +72,11 @@ async fn execute_transaction(
         && transaction.queued.iter().any(|queued| queued.entry.flags.has_any(Flags::WRITE))
     {
         // Demoted while it waited for the dataset.
-        super::commands::transactions::discard(executor, session);
+        super::commands::transactions::discard(executor.server, session);
         return answer(executor, session, entry, args, Reply::Error(executor.server.readonly_error(entry)));
     }
     let watched_changed = super::commands::transactions::watched_changed(executor, session);
-    super::commands::transactions::discard(executor, session);
+    super::commands::transactions::discard(executor.server, session);
     if watched_changed {
         return answer(executor, session, entry, args, Reply::NilArray);
     }

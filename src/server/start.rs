@@ -55,7 +55,6 @@ impl Server {
             keyspace: Keyspace::new(config.databases as usize, super::keyspace_settings(&config)),
             writes: Default::default(),
             stream: Stream::new(Random::from_system()?.hex_id()),
-            functions: Default::default(),
             blocked: Default::default(),
         };
         let roles = super::roles::Roles::new(&config, core.stream.replid());
@@ -63,6 +62,9 @@ impl Server {
         slow_log.set_threshold(config.commandlog_execution_slower_than_us);
         Ok(Arc::new(Server {
             table,
+            functions: Default::default(),
+            memory_looked_at_ms: Default::default(),
+            watchers: core.writes.watchers.clone(),
             core: RwLock::new(core),
             started_ms: clock.unix_ms().max(0) as u64,
             clock,

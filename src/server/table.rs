@@ -1,6 +1,6 @@
 //! The server's command table: the data families and the server's own, in one.
 
-use super::call::Call;
+use super::call::{Call, Reads, Writes};
 use super::commands;
 use crate::command::{CommandTable, TableEntry};
 use crate::protocol::{ErrorReply, Reply};
@@ -11,13 +11,19 @@ pub type Entry = TableEntry<HostHandler>;
 pub type Table = CommandTable<HostHandler>;
 
 pub type PlainFn = fn(&mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply>;
+pub type ReadingFn = fn(&mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply>;
+pub type WritingFn = fn(&mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply>;
 pub type ScriptFn = fn(&mut Call<'_, '_>) -> Result<super::script::ScriptRequest, ErrorReply>;
 
 /// How the server runs a command of its own.
 #[derive(Debug, Clone, Copy)]
 pub enum HostHandler {
-    /// At once.
+    /// At once, without the dataset.
     Plain(PlainFn),
+    /// At once, while the dataset is held for reading.
+    Reading(ReadingFn),
+    /// At once, while the dataset is held for writing.
+    Writing(WritingFn),
     /// As a script, which may take many slices.
     Script(ScriptFn),
     /// EXEC: runs other commands, scripts among them.

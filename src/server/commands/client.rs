@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::plain;
 use crate::base::number::parse_i64;
 use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
@@ -11,7 +12,7 @@ use crate::server::Server;
 use crate::server::call::Call;
 use crate::server::client::{Client, Close, Traits, Unblock};
 use crate::server::session::ReplyMode;
-use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+use crate::server::table::{HostCommand, HostOutcome};
 
 const LOOKING: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
@@ -28,172 +29,177 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
 
 const ON_OFF: &[Argument] = &[Argument::one_of("enabled", &[Argument::word("ON"), Argument::word("OFF")])];
 
-const SUBCOMMANDS: &[HostCommand] = &[
-    HostCommand {
-        name: "id",
-        summary: "The number of this connection.",
-        since: "5.0.0",
-        arity: 2,
-        ..command(LOOKING, |call| Ok(Reply::Integer(call.session.client.number as i64).into()))
-    },
-    HostCommand {
-        name: "info",
-        summary: "What is known of this connection.",
-        since: "6.2.0",
-        arity: 2,
-        ..command(LOOKING, |call| {
-            let line = describe(call.server(), &call.session.client) + "\n";
-            Ok(Reply::Verbatim(*b"txt", line.into_bytes()).into())
-        })
-    },
-    HostCommand {
-        name: "list",
-        summary: "What is known of all connections.",
-        since: "2.4.0",
-        complexity: "O(N), N being the number of connections",
-        arity: -2,
-        ..command(ADMIN, list)
-    },
-    HostCommand {
-        name: "kill",
-        summary: "Closes connections.",
-        since: "2.4.0",
-        complexity: "O(N), N being the number of connections",
-        arity: -3,
-        ..command(ADMIN, kill)
-    },
-    HostCommand {
-        name: "getname",
-        summary: "The name of this connection.",
-        since: "2.6.9",
-        arity: 2,
-        ..command(LOOKING, |call| {
-            let name = call.session.client.labels.lock().name.clone();
-            Ok(if name.is_empty() { Reply::Nil } else { Reply::Owned(name) }.into())
-        })
-    },
-    HostCommand {
-        name: "setname",
-        summary: "Names this connection.",
-        since: "2.6.9",
-        arity: 3,
-        arguments: &[Argument::new("connection-name", ArgumentKind::String)],
-        ..command(CONNECTION, |call| {
-            check_name(call.args[2])?;
-            call.session.client.labels.lock().name = call.args[2].to_vec();
-            Ok(Reply::Ok.into())
-        })
-    },
-    HostCommand {
-        name: "setinfo",
-        summary: "Says which library, of which version, made this connection.",
-        since: "7.2.0",
-        arity: 4,
-        ..command(CONNECTION, set_info)
-    },
-    HostCommand {
-        name: "reply",
-        summary: "Says whether this connection wants replies.",
-        since: "3.2.0",
-        arity: 3,
-        arguments: &[Argument::one_of(
-            "action",
-            &[Argument::word("ON"), Argument::word("OFF"), Argument::word("SKIP")],
-        )],
-        ..command(CONNECTION, reply_mode)
-    },
-    HostCommand {
-        name: "pause",
-        summary: "Holds back the requests of all clients, or those that write, for a time.",
-        since: "3.0.0",
-        arity: -3,
-        arguments: &[
-            Argument::new("timeout", ArgumentKind::Integer),
-            Argument::one_of("mode", &[Argument::word("WRITE"), Argument::word("ALL")]).optional(),
-        ],
-        ..command(ADMIN, pause)
-    },
-    HostCommand {
-        name: "unpause",
-        summary: "Ends CLIENT PAUSE.",
-        since: "6.2.0",
-        complexity: "O(N), N being the number of clients held back",
-        arity: 2,
-        ..command(ADMIN, |call| {
-            call.server().unpause_clients();
-            Ok(Reply::Ok.into())
-        })
-    },
-    HostCommand {
-        name: "unblock",
-        summary: "Ends the wait of a blocked client.",
-        since: "5.0.0",
-        complexity: "O(log N), N being the number of connections",
-        arity: -3,
-        arguments: &[
-            Argument::new("client-id", ArgumentKind::Integer),
-            Argument::one_of("unblock-type", &[Argument::word("TIMEOUT"), Argument::word("ERROR")])
-                .optional(),
-        ],
-        ..command(ADMIN, unblock)
-    },
-    HostCommand {
-        name: "no-evict",
-        summary: "Protects this connection from eviction.",
-        since: "7.0.0",
-        arity: 3,
-        arguments: ON_OFF,
-        ..command(ADMIN, |call| {
-            let on = on_or_off(call)?;
-            call.session.client.set(Traits::NO_EVICT, on);
-            Ok(Reply::Ok.into())
-        })
-    },
-    HostCommand {
-        name: "no-touch",
-        summary: "Says whether this connection's lookups count as uses of the keys.",
-        since: "7.2.0",
-        arity: 3,
-        arguments: ON_OFF,
-        ..command(CONNECTION, |call| {
-            let on = on_or_off(call)?;
-            call.session.touch = !on;
-            call.session.client.set(Traits::NO_TOUCH, on);
-            Ok(Reply::Ok.into())
-        })
-    },
-    HostCommand {
-        name: "capa",
-        summary: "Announces what this client understands.",
-        since: "8.0.0",
-        arity: -3,
-        arguments: &[Argument::new("capability", ArgumentKind::String).multiple()],
-        ..command(CONNECTION, |call| {
-            // Unknown capabilities are for newer servers.
-            if call.args[2..].iter().any(|word| word.eq_ignore_ascii_case(b"redirect")) {
-                call.session.redirect = true;
-                call.session.client.set(Traits::REDIRECT_CAPABLE, true);
-            }
-            Ok(Reply::Ok.into())
-        })
-    },
-    HostCommand {
-        name: "getredir",
-        summary: "Where this connection's invalidation messages go.",
-        since: "6.0.0",
-        arity: 2,
-        ..command(LOOKING, |call| {
-            Ok(Reply::Integer(call.session.client.figures.redirect.load(Relaxed)).into())
-        })
-    },
-    HostCommand {
-        name: "help",
-        summary: "What CLIENT understands.",
-        since: "5.0.0",
-        arity: 2,
-        ..command(Flags::LOADING.and(Flags::STALE), |call| Ok(super::help(call, HELP).into()))
-    },
-];
+const SUBCOMMANDS: &[HostCommand] =
+    &[
+        HostCommand {
+            name: "id",
+            summary: "The number of this connection.",
+            since: "5.0.0",
+            arity: 2,
+            ..plain(Group::Connection, LOOKING, |call| {
+                Ok(Reply::Integer(call.session.client.number as i64).into())
+            })
+        },
+        HostCommand {
+            name: "info",
+            summary: "What is known of this connection.",
+            since: "6.2.0",
+            arity: 2,
+            ..plain(Group::Connection, LOOKING, |call| {
+                let line = describe(call.server(), &call.session.client) + "\n";
+                Ok(Reply::Verbatim(*b"txt", line.into_bytes()).into())
+            })
+        },
+        HostCommand {
+            name: "list",
+            summary: "What is known of all connections.",
+            since: "2.4.0",
+            complexity: "O(N), N being the number of connections",
+            arity: -2,
+            ..plain(Group::Connection, ADMIN, list)
+        },
+        HostCommand {
+            name: "kill",
+            summary: "Closes connections.",
+            since: "2.4.0",
+            complexity: "O(N), N being the number of connections",
+            arity: -3,
+            ..plain(Group::Connection, ADMIN, kill)
+        },
+        HostCommand {
+            name: "getname",
+            summary: "The name of this connection.",
+            since: "2.6.9",
+            arity: 2,
+            ..plain(Group::Connection, LOOKING, |call| {
+                let name = call.session.client.labels.lock().name.clone();
+                Ok(if name.is_empty() { Reply::Nil } else { Reply::Owned(name) }.into())
+            })
+        },
+        HostCommand {
+            name: "setname",
+            summary: "Names this connection.",
+            since: "2.6.9",
+            arity: 3,
+            arguments: &[Argument::new("connection-name", ArgumentKind::String)],
+            ..plain(Group::Connection, CONNECTION, |call| {
+                check_name(call.args[2])?;
+                call.session.client.labels.lock().name = call.args[2].to_vec();
+                Ok(Reply::Ok.into())
+            })
+        },
+        HostCommand {
+            name: "setinfo",
+            summary: "Says which library, of which version, made this connection.",
+            since: "7.2.0",
+            arity: 4,
+            ..plain(Group::Connection, CONNECTION, set_info)
+        },
+        HostCommand {
+            name: "reply",
+            summary: "Says whether this connection wants replies.",
+            since: "3.2.0",
+            arity: 3,
+            arguments: &[Argument::one_of(
+                "action",
+                &[Argument::word("ON"), Argument::word("OFF"), Argument::word("SKIP")],
+            )],
+            ..plain(Group::Connection, CONNECTION, reply_mode)
+        },
+        HostCommand {
+            name: "pause",
+            summary: "Holds back the requests of all clients, or those that write, for a time.",
+            since: "3.0.0",
+            arity: -3,
+            arguments: &[
+                Argument::new("timeout", ArgumentKind::Integer),
+                Argument::one_of("mode", &[Argument::word("WRITE"), Argument::word("ALL")]).optional(),
+            ],
+            ..plain(Group::Connection, ADMIN, pause)
+        },
+        HostCommand {
+            name: "unpause",
+            summary: "Ends CLIENT PAUSE.",
+            since: "6.2.0",
+            complexity: "O(N), N being the number of clients held back",
+            arity: 2,
+            ..plain(Group::Connection, ADMIN, |call| {
+                call.server().unpause_clients();
+                Ok(Reply::Ok.into())
+            })
+        },
+        HostCommand {
+            name: "unblock",
+            summary: "Ends the wait of a blocked client.",
+            since: "5.0.0",
+            complexity: "O(log N), N being the number of connections",
+            arity: -3,
+            arguments: &[
+                Argument::new("client-id", ArgumentKind::Integer),
+                Argument::one_of("unblock-type", &[Argument::word("TIMEOUT"), Argument::word("ERROR")])
+                    .optional(),
+            ],
+            ..plain(Group::Connection, ADMIN, unblock)
+        },
+        HostCommand {
+            name: "no-evict",
+            summary: "Protects this connection from eviction.",
+            since: "7.0.0",
+            arity: 3,
+            arguments: ON_OFF,
+            ..plain(Group::Connection, ADMIN, |call| {
+                let on = on_or_off(call)?;
+                call.session.client.set(Traits::NO_EVICT, on);
+                Ok(Reply::Ok.into())
+            })
+        },
+        HostCommand {
+            name: "no-touch",
+            summary: "Says whether this connection's lookups count as uses of the keys.",
+            since: "7.2.0",
+            arity: 3,
+            arguments: ON_OFF,
+            ..plain(Group::Connection, CONNECTION, |call| {
+                let on = on_or_off(call)?;
+                call.session.touch = !on;
+                call.session.client.set(Traits::NO_TOUCH, on);
+                Ok(Reply::Ok.into())
+            })
+        },
+        HostCommand {
+            name: "capa",
+            summary: "Announces what this client understands.",
+            since: "8.0.0",
+            arity: -3,
+            arguments: &[Argument::new("capability", ArgumentKind::String).multiple()],
+            ..plain(Group::Connection, CONNECTION, |call| {
+                // Unknown capabilities are for newer servers.
+                if call.args[2..].iter().any(|word| word.eq_ignore_ascii_case(b"redirect")) {
+                    call.session.redirect = true;
+                    call.session.client.set(Traits::REDIRECT_CAPABLE, true);
+                }
+                Ok(Reply::Ok.into())
+            })
+        },
+        HostCommand {
+            name: "getredir",
+            summary: "Where this connection's invalidation messages go.",
+            since: "6.0.0",
+            arity: 2,
+            ..plain(Group::Connection, LOOKING, |call| {
+                Ok(Reply::Integer(call.session.client.figures.redirect.load(Relaxed)).into())
+            })
+        },
+        HostCommand {
+            name: "help",
+            summary: "What CLIENT understands.",
+            since: "5.0.0",
+            arity: 2,
+            ..plain(Group::Connection, Flags::LOADING.and(Flags::STALE), |call| {
+                Ok(super::help(call, HELP).into())
+            })
+        },
+    ];
 
 const HELP: &[&str] = &[
     "CAPA <capability> [<capability> ...]",
@@ -231,10 +237,6 @@ const HELP: &[&str] = &[
     "UNPAUSE",
     "    End the pause.",
 ];
-
-const fn command(flags: Flags, function: PlainFn) -> HostCommand {
-    Command { group: Group::Connection, flags, ..Command::host(HostHandler::Plain(function)) }
-}
 
 /// May a connection have this name?
 pub fn check_name(name: &[u8]) -> Result<(), ErrorReply> {

@@ -1,76 +1,80 @@
 //! CONFIG: reading and changing directives while the server runs. What a directive is stands in `server::config`.
 
+use super::{plain, writing};
 use crate::base::file::SystemFileSystem;
 use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
 use crate::server::Server;
 use crate::server::admission::Conditions;
-use crate::server::call::Call;
+use crate::server::call::{Call, Writes};
 use crate::server::client::Traits;
 use crate::server::config::Access;
 use crate::server::session::Session;
-use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+use crate::server::table::{HostCommand, HostOutcome};
 
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
 
-pub const COMMANDS: &[HostCommand] = &[HostCommand {
-    name: "config",
-    summary: "The configuration of the running server.",
-    since: "2.0.0",
-    complexity: "Depends on subcommand",
-    group: Group::Server,
-    ..Command::container(&[
-        HostCommand {
-            name: "get",
-            summary: "The values of directives.",
-            since: "2.0.0",
-            complexity: "O(N), N being the number of directives",
-            arity: -3,
-            arguments: &[Argument::new("parameter", ArgumentKind::String).multiple()],
-            ..command(ADMIN, get)
-        },
-        HostCommand {
-            name: "set",
-            summary: "Changes directives, all of them or none.",
-            since: "2.0.0",
-            complexity: "O(N), N being the number of directives",
-            arity: -4,
-            arguments: &[Argument::block(
-                "data",
-                &[
-                    Argument::new("parameter", ArgumentKind::String),
-                    Argument::new("value", ArgumentKind::String),
-                ],
-            )
-            .multiple()],
-            ..command(ADMIN, set)
-        },
-        HostCommand {
-            name: "resetstat",
-            summary: "Sets the counters of INFO to zero.",
-            since: "2.0.0",
-            arity: 2,
-            ..command(ADMIN, |call| {
-                call.server().reset_stats();
-                Ok(Reply::Ok.into())
-            })
-        },
-        HostCommand {
-            name: "rewrite",
-            summary: "Writes the configuration into its file.",
-            since: "2.8.0",
-            arity: 2,
-            ..command(ADMIN, rewrite)
-        },
-        HostCommand {
-            name: "help",
-            summary: "What CONFIG understands.",
-            since: "5.0.0",
-            arity: 2,
-            ..command(Flags::LOADING.and(Flags::STALE), |call| Ok(super::help(call, HELP).into()))
-        },
-    ])
-}];
+pub const COMMANDS: &[HostCommand] =
+    &[HostCommand {
+        name: "config",
+        summary: "The configuration of the running server.",
+        since: "2.0.0",
+        complexity: "Depends on subcommand",
+        group: Group::Server,
+        ..Command::container(&[
+            HostCommand {
+                name: "get",
+                summary: "The values of directives.",
+                since: "2.0.0",
+                complexity: "O(N), N being the number of directives",
+                arity: -3,
+                arguments: &[Argument::new("parameter", ArgumentKind::String).multiple()],
+                ..plain(Group::Server, ADMIN, get)
+            },
+            HostCommand {
+                name: "set",
+                summary: "Changes directives, all of them or none.",
+                since: "2.0.0",
+                complexity: "O(N), N being the number of directives",
+                arity: -4,
+                arguments: &[Argument::block(
+                    "data",
+                    &[
+                        Argument::new("parameter", ArgumentKind::String),
+                        Argument::new("value", ArgumentKind::String),
+                    ],
+                )
+                .multiple()],
+                ..writing(Group::Server, ADMIN, set)
+            },
+            HostCommand {
+                name: "resetstat",
+                summary: "Sets the counters of INFO to zero.",
+                since: "2.0.0",
+                arity: 2,
+                ..plain(Group::Server, ADMIN, |call| {
+                    call.server().reset_stats();
+                    Ok(Reply::Ok.into())
+                })
+            },
+            HostCommand {
+                name: "rewrite",
+                summary: "Writes the configuration into its file.",
+                since: "2.8.0",
+                arity: 2,
+                ..plain(Group::Server, ADMIN, rewrite)
+            },
+            HostCommand {
+                name: "help",
+                summary: "What CONFIG understands.",
+                since: "5.0.0",
+                arity: 2,
+                ..plain(Group::Server, Flags::LOADING.and(Flags::STALE), |call| {
+                    Ok(super::help(call, HELP).into())
+                })
+            },
+        ])
+    }];
 
 const HELP: &[&str] = &[
     "GET <pattern> [<pattern> ...]",
@@ -83,17 +87,13 @@ const HELP: &[&str] = &[
     "    Write the configuration into the file that the server was started with.",
 ];
 
-const fn command(flags: Flags, function: PlainFn) -> HostCommand {
-    Command { group: Group::Server, flags, ..Command::host(HostHandler::Plain(function)) }
-}
-
 fn get(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let found = call.server().config().get(&call.args[2..]);
     let pairs = found.into_iter().map(|(name, value)| (Reply::Owned(name), Reply::Owned(value)));
     Ok(Reply::Map(pairs.collect()).into())
 }
 
-fn set(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn set(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     if !call.args.len().is_multiple_of(2) {
         return Err(super::wrong_arguments(call));
     }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use super::plain;
 use crate::base::number::parse_i64;
-use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
+use crate::command::{Argument, ArgumentKind, Flags, Group};
 use crate::protocol::{ErrorReply, Protocol, Reply};
 use crate::server::Server;
 use crate::server::call::Call;
 use crate::server::client::{Close, Traits};
 use crate::server::session::{ReplyMode, Session};
-use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+use crate::server::table::{HostCommand, HostOutcome};
 
 const ALWAYS: Flags = Flags::NOSCRIPT
     .and(Flags::LOADING)
@@ -24,14 +25,14 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Answers, so that the client knows the server is alive.",
         arity: -1,
         arguments: &[Argument::new("message", ArgumentKind::String).optional()],
-        ..command(Flags::FAST, ping)
+        ..plain(Group::Connection, Flags::FAST, ping)
     },
     HostCommand {
         name: "echo",
         summary: "Answers with the given text.",
         arity: 2,
         arguments: &[Argument::new("message", ArgumentKind::String)],
-        ..command(Flags::LOADING.and(Flags::STALE).and(Flags::FAST), |call| {
+        ..plain(Group::Connection, Flags::LOADING.and(Flags::STALE).and(Flags::FAST), |call| {
             Ok(Reply::Owned(call.args[1].to_vec()).into())
         })
     },
@@ -44,7 +45,7 @@ pub const COMMANDS: &[HostCommand] = &[
             Argument::new("username", ArgumentKind::String).optional(),
             Argument::new("password", ArgumentKind::String),
         ],
-        ..command(ALWAYS, auth)
+        ..plain(Group::Connection, ALWAYS, auth)
     },
     HostCommand {
         name: "hello",
@@ -68,20 +69,20 @@ pub const COMMANDS: &[HostCommand] = &[
             ],
         )
         .optional()],
-        ..command(ALWAYS, hello)
+        ..plain(Group::Connection, ALWAYS, hello)
     },
     HostCommand {
         name: "select",
         summary: "Selects the database that the connection works on.",
         arity: 2,
         arguments: &[Argument::new("index", ArgumentKind::Integer)],
-        ..command(Flags::LOADING.and(Flags::STALE).and(Flags::FAST), select)
+        ..plain(Group::Connection, Flags::LOADING.and(Flags::STALE).and(Flags::FAST), select)
     },
     HostCommand {
         name: "quit",
         summary: "Closes the connection.",
         arity: -1,
-        ..command(ALWAYS, |call| {
+        ..plain(Group::Connection, ALWAYS, |call| {
             call.session.client.close(Close::AfterReplies);
             Ok(Reply::Ok.into())
         })
@@ -91,13 +92,9 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Puts the connection into the state of a new one.",
         since: "6.2.0",
         arity: 1,
-        ..command(ALWAYS, reset)
+        ..plain(Group::Connection, ALWAYS, reset)
     },
 ];
-
-const fn command(flags: Flags, function: PlainFn) -> HostCommand {
-    Command { group: Group::Connection, flags, ..Command::host(HostHandler::Plain(function)) }
-}
 
 fn ping(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     if call.args.len() > 2 {
@@ -221,7 +218,7 @@ fn select(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
         return Err(ErrorReply::new("ERR value is not an integer or out of range"));
     };
     match usize::try_from(index) {
-        Ok(index) if index < call.core().keyspace.database_count() => {
+        Ok(index) if index < call.server().config().databases as usize => {
             call.session.select(index);
             Ok(Reply::Ok.into())
         }
@@ -231,7 +228,7 @@ fn select(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 
 fn reset(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let session = &mut *call.session;
-    super::transactions::discard(call.executor, session);
+    super::transactions::discard(call.executor.server, session);
     super::pubsub::leave(call.executor.server, session);
     session.select(0);
     session.set_protocol(Protocol::Resp2);
@@ -252,15 +249,10 @@ fn reset(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 }
 
 /// Takes an ending connection out of everything that knows it.
-pub fn leave(server: &Arc<Server>, session: &mut Session) {
+pub async fn leave(server: &Arc<Server>, session: &mut Session) {
     super::pubsub::leave(server, session);
     if session.client.is(Traits::BLOCKED) {
-        server.forget_waiting(&session.client);
+        server.forget_waiting(&session.client).await;
     }
-    if !session.watched.is_empty() {
-        let mut core = server.core.write();
-        for (database, key) in session.watched.drain(..) {
-            core.writes.watchers.remove(&session.watch_flag, database, &key);
-        }
-    }
+    super::transactions::forget_watched(server, session);
 }

@@ -7,9 +7,9 @@ use crate::base::number::{parse_f64, parse_i64};
 use crate::command::{Command, Flags, Group};
 use crate::keyspace::Digest;
 use crate::protocol::{ErrorReply, Reply};
-use crate::server::call::Call;
+use crate::server::call::{Call, Writes};
 use crate::server::config::ProtectedAction;
-use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+use crate::server::table::{HostCommand, HostHandler, HostOutcome, WritingFn};
 
 const FLAGS: Flags =
     Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE).and(Flags::PROTECTED);
@@ -21,7 +21,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
     group: Group::Server,
     arity: -2,
     flags: FLAGS,
-    ..Command::host(HostHandler::Plain(debug))
+    ..Command::host(HostHandler::Writing(debug))
 }];
 
 const HELP: &[&str] = &[
@@ -54,7 +54,7 @@ const HELP: &[&str] = &[
     "    Stop the server for a time.",
 ];
 
-type Subcommand = (&'static str, PlainFn);
+type Subcommand = (&'static str, WritingFn);
 
 const SUBCOMMANDS: &[Subcommand] = &[
     ("sleep", sleep),
@@ -85,7 +85,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("help", |call| Ok(super::help(call, HELP).into())),
 ];
 
-fn debug(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn debug(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let allowed = match call.server().config().enable_debug_command {
         ProtectedAction::Yes => true,
         ProtectedAction::Local => super::config::is_local(call.session),
@@ -105,11 +105,11 @@ fn debug(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     }
 }
 
-fn argument<'a>(call: &Call<'a, '_>, index: usize) -> Result<&'a [u8], ErrorReply> {
+fn argument<'a>(call: &Call<'a, '_, Writes>, index: usize) -> Result<&'a [u8], ErrorReply> {
     call.args.get(index).copied().ok_or_else(|| super::wrong_subcommand_arguments(call))
 }
 
-fn sleep(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn sleep(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let seconds = parse_f64(argument(call, 2)?).filter(|seconds| (0.0..1e9).contains(seconds));
     let seconds = seconds.ok_or(ErrorReply::NOT_A_FLOAT)?;
     // The whole server is to stand still, so the dataset is held.
@@ -119,7 +119,7 @@ fn sleep(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 }
 
 fn flag(
-    call: &mut Call<'_, '_>,
+    call: &mut Call<'_, '_, Writes>,
     of: fn(&crate::server::Server) -> &std::sync::atomic::AtomicBool,
     off_value: bool,
 ) -> Result<HostOutcome, ErrorReply> {
@@ -128,7 +128,7 @@ fn flag(
     Ok(Reply::Ok.into())
 }
 
-fn digest_values(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn digest_values(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let (args, database) = (call.args, call.session.database);
     let database = call.core().keyspace.database(database);
     let digest = |key: &&[u8]| database.get(key).map(Digest::of_value).unwrap_or_default();
@@ -136,7 +136,7 @@ fn digest_values(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     Ok(Reply::Array(digests.collect()).into())
 }
 
-fn object(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn object(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let (key, database, now_ms) = (argument(call, 2)?, call.session.database, call.executor.now_ms);
     let core = call.core();
     let Some(entry) = core.keyspace.database(database).get(key) else { return Err(ErrorReply::NO_SUCH_KEY) };
@@ -154,7 +154,7 @@ fn object(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     .into())
 }
 
-fn populate(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn populate(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let count = parse_i64(argument(call, 2)?).filter(|count| *count >= 0).ok_or(ErrorReply::OUT_OF_RANGE)?;
     let prefix = call.args.get(3).copied().unwrap_or(b"key");
     let size = match call.args.get(4) {
@@ -163,7 +163,7 @@ fn populate(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
         }
         None => 0,
     };
-    let mut transaction = call.executor.transaction(call.session);
+    let mut transaction = call.transaction();
     for number in 0..count {
         let mut key = prefix.to_vec();
         key.extend_from_slice(format!(":{number}").as_bytes());
@@ -180,7 +180,7 @@ fn populate(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     Ok(Reply::Ok.into())
 }
 
-fn reload(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn reload(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let has = |word: &str| call.args[2..].iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
     let nosave = has("nosave");
     if has("merge") || has("noflush") {
@@ -202,7 +202,7 @@ fn reload(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     }
 }
 
-fn protocol(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn protocol(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let three = || vec![Reply::Integer(0), Reply::Integer(1), Reply::Integer(2)];
     let reply = match argument(call, 2)?.to_ascii_lowercase().as_slice() {
         b"string" => Reply::text("Hello World"),

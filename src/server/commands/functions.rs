@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use super::{plain, writing};
 use crate::base::glob::{self, Case};
 use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
 use crate::rdb;
 use crate::scripting::engine::NoHost;
 use crate::scripting::{ENGINE_NAME, Function, LOAD_TIME_LIMIT, Library, Registry};
-use crate::server::call::Call;
-use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+use crate::server::call::{Call, Writes};
+use crate::server::table::{HostCommand, HostOutcome};
 
 const WRITING: Flags = Flags::NOSCRIPT.and(Flags::WRITE);
 const LOOKING: Flags = Flags::NOSCRIPT;
@@ -34,7 +35,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
                 Argument::word("REPLACE").optional(),
                 Argument::new("function-code", ArgumentKind::String),
             ],
-            ..command(WRITING.and(Flags::DENYOOM), load)
+            ..writing(Group::Scripting, WRITING.and(Flags::DENYOOM), load)
         },
         HostCommand {
             name: "delete",
@@ -42,7 +43,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
             since: "7.0.0",
             arity: 3,
             arguments: &[LIBRARY],
-            ..command(WRITING, delete)
+            ..writing(Group::Scripting, WRITING, delete)
         },
         HostCommand {
             name: "flush",
@@ -51,7 +52,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
             complexity: "O(N), N being the number of functions",
             arity: -2,
             arguments: &[FLUSH_MODE],
-            ..command(WRITING, flush)
+            ..writing(Group::Scripting, WRITING, flush)
         },
         HostCommand {
             name: "restore",
@@ -67,7 +68,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
                 )
                 .optional(),
             ],
-            ..command(WRITING.and(Flags::DENYOOM), restore)
+            ..writing(Group::Scripting, WRITING.and(Flags::DENYOOM), restore)
         },
         HostCommand {
             name: "dump",
@@ -75,7 +76,9 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
             since: "7.0.0",
             complexity: "O(N), N being the number of functions",
             arity: 2,
-            ..command(LOOKING, |call| Ok(Reply::Owned(rdb::dump_functions(&call.core().functions)).into()))
+            ..plain(Group::Scripting, LOOKING, |call| {
+                Ok(Reply::Owned(rdb::dump_functions(&call.server().functions.get())).into())
+            })
         },
         HostCommand {
             name: "list",
@@ -87,28 +90,32 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
                 Argument::new("library-name-pattern", ArgumentKind::String).after("LIBRARYNAME").optional(),
                 Argument::word("WITHCODE").optional(),
             ],
-            ..command(LOOKING, list)
+            ..plain(Group::Scripting, LOOKING, list)
         },
         HostCommand {
             name: "stats",
             summary: "The running function, and the engines.",
             since: "7.0.0",
             arity: 2,
-            ..command(LOOKING.and(Flags::ALLOW_BUSY), stats)
+            ..plain(Group::Scripting, LOOKING.and(Flags::ALLOW_BUSY), stats)
         },
         HostCommand {
             name: "kill",
             summary: "Ends the running function.",
             since: "7.0.0",
             arity: -2,
-            ..command(LOOKING.and(Flags::ALLOW_BUSY), |call| super::scripting::kill(call, true))
+            ..plain(Group::Scripting, LOOKING.and(Flags::ALLOW_BUSY), |call| {
+                super::scripting::kill(call, true)
+            })
         },
         HostCommand {
             name: "help",
             summary: "What FUNCTION understands.",
             since: "7.0.0",
             arity: 2,
-            ..command(Flags::LOADING.and(Flags::STALE), |call| Ok(super::help(call, HELP).into()))
+            ..plain(Group::Scripting, Flags::LOADING.and(Flags::STALE), |call| {
+                Ok(super::help(call, HELP).into())
+            })
         },
     ])
 }];
@@ -133,21 +140,17 @@ const HELP: &[&str] = &[
     "    place of those of the same name.",
 ];
 
-const fn command(flags: Flags, function: PlainFn) -> HostCommand {
-    Command { group: Group::Scripting, flags, ..Command::host(HostHandler::Plain(function)) }
-}
-
 /// Puts a registry in place and records the command that led to it.
-fn publish(call: &mut Call<'_, '_>, registry: Registry) {
-    let core = call.executor.core_mut();
-    core.functions = Arc::new(registry);
+fn publish(call: &mut Call<'_, '_, Writes>, registry: Registry) {
+    let server = call.server();
+    server.functions.set(call.core_mut(), Arc::new(registry));
     let args = call.args;
-    let mut transaction = call.executor.transaction(call.session);
+    let mut transaction = call.transaction();
     transaction.count_changes(1);
     transaction.state_effect(args);
 }
 
-fn load(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn load(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let (replace, code) = match &call.args[2..] {
         [code] => (false, *code),
         [word, code] if word.eq_ignore_ascii_case(b"replace") => (true, *code),
@@ -158,7 +161,7 @@ fn load(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
         }
         [] => return Err(super::wrong_arguments(call)),
     };
-    let present = call.core().functions.clone();
+    let present = call.server().functions.get();
     // What comes from a file or the primary was accepted there.
     let is_client = call.session.origin == crate::server::session::Origin::Client;
     let limit = is_client.then_some(LOAD_TIME_LIMIT);
@@ -169,14 +172,14 @@ fn load(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     Ok(Reply::text(library.name()).into())
 }
 
-fn delete(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn delete(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let name = call.args[2];
-    let registry = call.core().functions.without(name)?;
+    let registry = call.server().functions.get().without(name)?;
     publish(call, registry);
     Ok(Reply::Ok.into())
 }
 
-fn flush(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn flush(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let fits = match &call.args[2..] {
         [] => true,
         [mode] => mode.eq_ignore_ascii_case(b"sync") || mode.eq_ignore_ascii_case(b"async"),
@@ -189,7 +192,7 @@ fn flush(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     Ok(Reply::Ok.into())
 }
 
-fn restore(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn restore(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let (flush, replace) = match &call.args[3..] {
         [] => (false, false),
         [word] => match word.to_ascii_lowercase().as_slice() {
@@ -211,7 +214,7 @@ fn restore(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
         let mut engine = call.executor.reactor.engine.borrow_mut();
         restored = engine.load_library(&restored, code, false, Some(LOAD_TIME_LIMIT), &mut NoHost)?.0;
     }
-    let registry = if flush { restored } else { call.core().functions.joined(&restored, replace)? };
+    let registry = if flush { restored } else { call.server().functions.get().joined(&restored, replace)? };
     publish(call, registry);
     Ok(Reply::Ok.into())
 }
@@ -235,7 +238,7 @@ fn list(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
             return Err(ErrorReply::from_text(text));
         }
     }
-    let functions = call.core().functions.clone();
+    let functions = call.server().functions.get();
     let wanted = |library: &&Arc<Library>| {
         pattern.is_none_or(|pattern| glob::matches(pattern, library.name().as_bytes(), Case::Insensitive))
     };
@@ -282,14 +285,8 @@ fn stats(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
             field("duration_ms", Reply::Integer(script.started.elapsed().as_millis() as i64)),
         ])
     });
-    // While a script holds the dataset its registry cannot be looked at, and does not change.
-    let (libraries, functions) = match server.scripts_running.holds() {
-        true => (0, 0),
-        false => {
-            let functions = &call.core().functions;
-            (functions.library_count(), functions.function_count())
-        }
-    };
+    let functions = server.functions.get();
+    let (libraries, functions) = (functions.library_count(), functions.function_count());
     let engine = Reply::Map(vec![
         field("libraries_count", Reply::Integer(libraries as i64)),
         field("functions_count", Reply::Integer(functions as i64)),

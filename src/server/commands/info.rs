@@ -8,7 +8,7 @@ use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
 use crate::server::Server;
 use crate::server::admission::Conditions;
-use crate::server::call::Call;
+use crate::server::call::{Call, Reads};
 use crate::server::client::Traits;
 use crate::server::command_line::VALKEY_VERSION;
 use crate::server::core::Core;
@@ -25,7 +25,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
     flags: Flags::LOADING.and(Flags::STALE),
     categories: crate::command::Categories::DANGEROUS,
     arguments: &[Argument::new("section", ArgumentKind::String).optional().multiple()],
-    ..Command::host(HostHandler::Plain(info))
+    ..Command::host(HostHandler::Reading(info))
 }];
 
 /// A section: its name, whether INFO without arguments shows it, and what writes it.
@@ -86,7 +86,7 @@ fn human(bytes: u64) -> String {
     }
 }
 
-fn info(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn info(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server().clone();
     let wanted: Vec<String> =
         call.args[1..].iter().map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).collect();

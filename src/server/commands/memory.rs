@@ -3,7 +3,7 @@
 use crate::base::number::parse_i64;
 use crate::command::{Argument, ArgumentKind, Command, Flags, Group, KeySpec, KeyUse};
 use crate::protocol::{ErrorReply, Reply};
-use crate::server::call::Call;
+use crate::server::call::{Call, Reads};
 use crate::server::table::{HostCommand, HostHandler, HostOutcome};
 
 pub const COMMANDS: &[HostCommand] = &[HostCommand {
@@ -26,7 +26,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
                 Argument::key(),
                 Argument::new("count", ArgumentKind::Integer).after("SAMPLES").optional(),
             ],
-            ..Command::host(HostHandler::Plain(usage))
+            ..Command::host(HostHandler::Reading(usage))
         },
         HostCommand {
             name: "help",
@@ -45,7 +45,7 @@ const HELP: &[&str] = &[
     "    Return the bytes that a key and its value take, judged by <count> elements (5 unless given, 0: all).",
 ];
 
-fn usage(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn usage(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
     let samples = match &call.args[3..] {
         [] => 5,
         [word, count] if word.eq_ignore_ascii_case(b"samples") => {

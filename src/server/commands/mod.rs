@@ -15,7 +15,8 @@ pub mod server;
 pub mod transactions;
 
 use super::call::Call;
-use super::table::HostCommand;
+use super::table::{HostCommand, HostHandler, PlainFn, ReadingFn, WritingFn};
+use crate::command::{Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
 
 /// All families; a new file is added here.
@@ -35,8 +36,23 @@ pub const FAMILIES: &[&[HostCommand]] = &[
     transactions::COMMANDS,
 ];
 
+/// A command that never looks at the dataset.
+pub const fn plain(group: Group, flags: Flags, function: PlainFn) -> HostCommand {
+    Command { group, flags, ..Command::host(HostHandler::Plain(function)) }
+}
+
+/// A command that reads the dataset.
+pub const fn reading(group: Group, flags: Flags, function: ReadingFn) -> HostCommand {
+    Command { group, flags, ..Command::host(HostHandler::Reading(function)) }
+}
+
+/// A command that changes the dataset, or what changes in step with it.
+pub const fn writing(group: Group, flags: Flags, function: WritingFn) -> HostCommand {
+    Command { group, flags, ..Command::host(HostHandler::Writing(function)) }
+}
+
 /// The HELP of a container: a first line that names it, then `lines`, then HELP itself.
-pub fn help(call: &Call<'_, '_>, lines: &[&'static str]) -> Reply<'static> {
+pub fn help<Access>(call: &Call<'_, '_, Access>, lines: &[&'static str]) -> Reply<'static> {
     let name = String::from_utf8_lossy(call.args[0]).to_uppercase();
     let first = format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
     let last = ["HELP", "    Print this help."];
@@ -45,12 +61,12 @@ pub fn help(call: &Call<'_, '_>, lines: &[&'static str]) -> Reply<'static> {
 }
 
 /// The error of a call with a number of arguments that its arity allows and its syntax does not.
-pub fn wrong_arguments(call: &Call<'_, '_>) -> ErrorReply {
+pub fn wrong_arguments<Access>(call: &Call<'_, '_, Access>) -> ErrorReply {
     crate::server::admission::wrong_arity(call.entry)
 }
 
 /// The same, where the subcommand is named and HELP is pointed at.
-pub fn wrong_subcommand_arguments(call: &Call<'_, '_>) -> ErrorReply {
+pub fn wrong_subcommand_arguments<Access>(call: &Call<'_, '_, Access>) -> ErrorReply {
     let subcommand = String::from_utf8_lossy(call.args.get(1).copied().unwrap_or(b""));
     let name = String::from_utf8_lossy(call.args[0]).to_uppercase();
     ErrorReply::from_text(format!(

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::command::{Argument, Command, Flags, Group};
+use super::{plain, reading, writing};
+use crate::command::{Argument, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
-use crate::server::call::Call;
+use crate::server::call::{Call, Reads, Writes};
 use crate::server::persistence::SavingKind;
-use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+use crate::server::table::{HostCommand, HostOutcome};
 
 const SAVING: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::NO_ASYNC_LOADING);
 
@@ -16,7 +17,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Saves the dataset into the RDB file, while everybody waits.",
         complexity: "O(N), N being the number of keys",
         arity: 1,
-        ..command(SAVING.and(Flags::NO_MULTI), save)
+        ..reading(Group::Server, SAVING.and(Flags::NO_MULTI), save)
     },
     HostCommand {
         name: "bgsave",
@@ -25,13 +26,13 @@ pub const COMMANDS: &[HostCommand] = &[
         arguments: &[
             Argument::one_of("operation", &[Argument::word("SCHEDULE"), Argument::word("CANCEL")]).optional()
         ],
-        ..command(SAVING, bgsave)
+        ..reading(Group::Server, SAVING, bgsave)
     },
     HostCommand {
         name: "bgrewriteaof",
         summary: "Writes the AOF anew, in the background.",
         arity: 1,
-        ..command(SAVING, bgrewriteaof)
+        ..writing(Group::Server, SAVING, bgrewriteaof)
     },
     HostCommand {
         name: "lastsave",
@@ -39,7 +40,7 @@ pub const COMMANDS: &[HostCommand] = &[
         arity: 1,
         flags: Flags::LOADING.and(Flags::STALE).and(Flags::FAST),
         categories: crate::command::Categories::ADMIN.and(crate::command::Categories::DANGEROUS),
-        ..command(Flags::NONE, |call| {
+        ..plain(Group::Server, Flags::NONE, |call| {
             Ok(Reply::Integer(call.server().persistence.last_save_seconds.load(Relaxed) as i64).into())
         })
     },
@@ -54,7 +55,8 @@ pub const COMMANDS: &[HostCommand] = &[
             Argument::word("FORCE").optional(),
             Argument::word("ABORT").optional(),
         ],
-        ..command(
+        ..plain(
+            Group::Server,
             Flags::ADMIN
                 .and(Flags::NOSCRIPT)
                 .and(Flags::LOADING)
@@ -66,11 +68,7 @@ pub const COMMANDS: &[HostCommand] = &[
     },
 ];
 
-const fn command(flags: Flags, function: PlainFn) -> HostCommand {
-    Command { group: Group::Server, flags, ..Command::host(HostHandler::Plain(function)) }
-}
-
-fn save(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn save(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server();
     if server.persistence.saving().is_some_and(|saving| saving.kind == SavingKind::Rdb) {
         return Err(ErrorReply::new("ERR Background save already in progress"));
@@ -81,7 +79,7 @@ fn save(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     }
 }
 
-fn bgsave(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn bgsave(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
     let schedule = match &call.args[1..] {
         [] => false,
         [word] if word.eq_ignore_ascii_case(b"schedule") => true,
@@ -107,7 +105,7 @@ fn bgsave(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     }
 }
 
-fn cancel(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn cancel(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server();
     if server.cancel_saving(SavingKind::Rdb) {
         return Ok(Reply::Status("Background saving cancelled".into()).into());
@@ -118,7 +116,7 @@ fn cancel(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     Err(ErrorReply::new("ERR Background saving is currently not in progress or scheduled"))
 }
 
-fn bgrewriteaof(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn bgrewriteaof(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server();
     if !server.persistence.has_aof() {
         return Err(ErrorReply::new(
@@ -164,12 +162,15 @@ fn shutdown(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     }
     let server = call.server();
     tracing::warn!("User requested shutdown...");
-    if server.scripts_running.holds() {
-        // SHUTDOWN NOSAVE while a script is busy: what it has done so far is given up with everything else.
-        std::process::exit(0);
+    if call.executor.hold_write().is_err() {
+        if nosave {
+            // What the busy script has done so far is given up with everything else.
+            std::process::exit(0);
+        }
+        return Err(server.scripts_running.busy_error());
     }
     let save = save || (!nosave && !server.config().save.0.is_empty());
-    if server.prepare_to_end(call.core_mut(), save).is_err() && !force {
+    if server.prepare_to_end(call.executor.core_mut(), save).is_err() && !force {
         tracing::warn!("Errors trying to shut down the server. Check the logs for more information.");
         return Err(ErrorReply::new("ERR Errors trying to SHUTDOWN. Check logs."));
     }

@@ -1,12 +1,13 @@
 //! Publish and subscribe: SUBSCRIBE and its kin, PUBLISH, SPUBLISH, PUBSUB.
 
+use super::{plain, writing};
 use crate::command::{Argument, ArgumentKind, BeginSearch, Command, FindKeys, Flags, Group, KeySpec, KeyUse};
 use crate::protocol::{ErrorReply, Reply};
 use crate::server::Server;
-use crate::server::call::Call;
+use crate::server::call::{Call, Writes};
 use crate::server::pubsub::Subject;
 use crate::server::session::Session;
-use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+use crate::server::table::{HostCommand, HostOutcome};
 
 const SUBSCRIBING: Flags = Flags::PUBSUB.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
 const PUBLISHING: Flags =
@@ -29,7 +30,7 @@ pub const COMMANDS: &[HostCommand] = &[
         complexity: "O(N), N being the number of channels",
         arity: -2,
         arguments: CHANNELS,
-        ..command(SUBSCRIBING, |call| subscribe(call, Subject::Channel))
+        ..plain(Group::PubSub, SUBSCRIBING, |call| subscribe(call, Subject::Channel))
     },
     HostCommand {
         name: "psubscribe",
@@ -38,7 +39,7 @@ pub const COMMANDS: &[HostCommand] = &[
         complexity: "O(N), N being the number of patterns",
         arity: -2,
         arguments: PATTERNS,
-        ..command(SUBSCRIBING, |call| subscribe(call, Subject::Pattern))
+        ..plain(Group::PubSub, SUBSCRIBING, |call| subscribe(call, Subject::Pattern))
     },
     HostCommand {
         name: "ssubscribe",
@@ -48,7 +49,7 @@ pub const COMMANDS: &[HostCommand] = &[
         arity: -2,
         arguments: SHARD_CHANNELS,
         keys: &[SHARD_CHANNEL],
-        ..command(SUBSCRIBING, |call| subscribe(call, Subject::ShardChannel))
+        ..plain(Group::PubSub, SUBSCRIBING, |call| subscribe(call, Subject::ShardChannel))
     },
     HostCommand {
         name: "unsubscribe",
@@ -57,7 +58,7 @@ pub const COMMANDS: &[HostCommand] = &[
         complexity: "O(N), N being the number of channels",
         arity: -1,
         arguments: CHANNELS,
-        ..command(SUBSCRIBING, |call| unsubscribe(call, Subject::Channel))
+        ..plain(Group::PubSub, SUBSCRIBING, |call| unsubscribe(call, Subject::Channel))
     },
     HostCommand {
         name: "punsubscribe",
@@ -66,7 +67,7 @@ pub const COMMANDS: &[HostCommand] = &[
         complexity: "O(N), N being the number of patterns",
         arity: -1,
         arguments: PATTERNS,
-        ..command(SUBSCRIBING, |call| unsubscribe(call, Subject::Pattern))
+        ..plain(Group::PubSub, SUBSCRIBING, |call| unsubscribe(call, Subject::Pattern))
     },
     HostCommand {
         name: "sunsubscribe",
@@ -76,7 +77,7 @@ pub const COMMANDS: &[HostCommand] = &[
         arity: -1,
         arguments: SHARD_CHANNELS,
         keys: &[SHARD_CHANNEL],
-        ..command(SUBSCRIBING, |call| unsubscribe(call, Subject::ShardChannel))
+        ..plain(Group::PubSub, SUBSCRIBING, |call| unsubscribe(call, Subject::ShardChannel))
     },
     HostCommand {
         name: "publish",
@@ -88,7 +89,7 @@ pub const COMMANDS: &[HostCommand] = &[
             Argument::new("channel", ArgumentKind::String),
             Argument::new("message", ArgumentKind::String),
         ],
-        ..command(PUBLISHING, publish)
+        ..writing(Group::PubSub, PUBLISHING, publish)
     },
     HostCommand {
         name: "spublish",
@@ -101,7 +102,7 @@ pub const COMMANDS: &[HostCommand] = &[
             Argument::new("message", ArgumentKind::String),
         ],
         keys: &[KeySpec::one(1, KeyUse::NOT_KEY)],
-        ..command(PUBLISHING, spublish)
+        ..writing(Group::PubSub, PUBLISHING, spublish)
     },
     HostCommand {
         name: "pubsub",
@@ -117,7 +118,7 @@ pub const COMMANDS: &[HostCommand] = &[
                 complexity: "O(N), N being the number of channels",
                 arity: -2,
                 arguments: &[Argument::new("pattern", ArgumentKind::Pattern).optional()],
-                ..command(LOOKING, |call| channels(call, Subject::Channel))
+                ..plain(Group::PubSub, LOOKING, |call| channels(call, Subject::Channel))
             },
             HostCommand {
                 name: "numsub",
@@ -126,14 +127,14 @@ pub const COMMANDS: &[HostCommand] = &[
                 complexity: "O(N), N being the number of channels",
                 arity: -2,
                 arguments: &[Argument::new("channel", ArgumentKind::String).optional().multiple()],
-                ..command(LOOKING, |call| numbers(call, Subject::Channel))
+                ..plain(Group::PubSub, LOOKING, |call| numbers(call, Subject::Channel))
             },
             HostCommand {
                 name: "numpat",
                 summary: "How many patterns are subscribed to.",
                 since: "2.8.0",
                 arity: 2,
-                ..command(LOOKING, |call| {
+                ..plain(Group::PubSub, LOOKING, |call| {
                     Ok(Reply::Integer(call.server().pubsub.name_count(Subject::Pattern) as i64).into())
                 })
             },
@@ -144,7 +145,7 @@ pub const COMMANDS: &[HostCommand] = &[
                 complexity: "O(N), N being the number of shard channels",
                 arity: -2,
                 arguments: &[Argument::new("pattern", ArgumentKind::Pattern).optional()],
-                ..command(LOOKING, |call| channels(call, Subject::ShardChannel))
+                ..plain(Group::PubSub, LOOKING, |call| channels(call, Subject::ShardChannel))
             },
             HostCommand {
                 name: "shardnumsub",
@@ -153,14 +154,16 @@ pub const COMMANDS: &[HostCommand] = &[
                 complexity: "O(N), N being the number of shard channels",
                 arity: -2,
                 arguments: &[Argument::new("shardchannel", ArgumentKind::String).optional().multiple()],
-                ..command(LOOKING, |call| numbers(call, Subject::ShardChannel))
+                ..plain(Group::PubSub, LOOKING, |call| numbers(call, Subject::ShardChannel))
             },
             HostCommand {
                 name: "help",
                 summary: "What PUBSUB understands.",
                 since: "6.2.0",
                 arity: 2,
-                ..command(Flags::LOADING.and(Flags::STALE), |call| Ok(super::help(call, HELP).into()))
+                ..plain(Group::PubSub, Flags::LOADING.and(Flags::STALE), |call| {
+                    Ok(super::help(call, HELP).into())
+                })
             },
         ])
     },
@@ -179,14 +182,9 @@ const HELP: &[&str] = &[
     "    Return the number of subscribers of each shard channel.",
 ];
 
-const fn command(flags: Flags, function: PlainFn) -> HostCommand {
-    Command { group: Group::PubSub, flags, ..Command::host(HostHandler::Plain(function)) }
-}
-
 fn subscribe(call: &mut Call<'_, '_>, subject: Subject) -> Result<HostOutcome, ErrorReply> {
     // Within a transaction RESP2 could not tell the message from the reply; Valkey allows it there, and refuses it
     // only to clients that must not block.
-    let mut replies = Vec::new();
     for name in &call.args[1..] {
         if names(call.session, subject).insert(name.to_vec()) {
             call.executor.server.pubsub.subscribe(subject, name, &call.session.client);
@@ -196,10 +194,10 @@ fn subscribe(call: &mut Call<'_, '_>, subject: Subject) -> Result<HostOutcome, E
             Subject::Pattern => b"psubscribe",
             Subject::ShardChannel => b"ssubscribe",
         };
-        replies.push(confirmation(call.session, subject, word, Some(name)));
+        confirm(call.session, subject, word, Some(name));
     }
     call.session.note_subscriptions();
-    Ok(Reply::Sequence(replies).into())
+    Ok(Reply::None.into())
 }
 
 fn unsubscribe(call: &mut Call<'_, '_>, subject: Subject) -> Result<HostOutcome, ErrorReply> {
@@ -211,18 +209,17 @@ fn unsubscribe(call: &mut Call<'_, '_>, subject: Subject) -> Result<HostOutcome,
         Subject::Pattern => b"punsubscribe",
         Subject::ShardChannel => b"sunsubscribe",
     };
-    let mut replies = Vec::new();
     for name in &named {
         if names(call.session, subject).remove(name) {
             call.executor.server.pubsub.unsubscribe(subject, name, call.session.client.number);
         }
-        replies.push(confirmation(call.session, subject, word, Some(name)));
+        confirm(call.session, subject, word, Some(name));
     }
     if named.is_empty() {
-        replies.push(confirmation(call.session, subject, word, None));
+        confirm(call.session, subject, word, None);
     }
     call.session.note_subscriptions();
-    Ok(Reply::Sequence(replies).into())
+    Ok(Reply::None.into())
 }
 
 fn names(session: &mut Session, subject: Subject) -> &mut std::collections::HashSet<Vec<u8>> {
@@ -233,14 +230,14 @@ fn names(session: &mut Session, subject: Subject) -> &mut std::collections::Hash
     }
 }
 
-/// The push that confirms a change: the word, the name, and how many subscriptions of its sort there are now.
-fn confirmation(session: &Session, subject: Subject, word: &[u8], name: Option<&[u8]>) -> Reply<'static> {
+/// Sends the push that confirms a change: the word, the name, and how many subscriptions of its sort there are now.
+fn confirm(session: &mut Session, subject: Subject, word: &[u8], name: Option<&[u8]>) {
     let count = match subject {
         Subject::Channel | Subject::Pattern => session.channels.len() + session.patterns.len(),
         Subject::ShardChannel => session.shard_channels.len(),
     };
     let name = name.map_or(Reply::Nil, |name| Reply::Owned(name.to_vec()));
-    Reply::Push(vec![Reply::Owned(word.to_vec()), name, Reply::Integer(count as i64)])
+    session.push(&Reply::Push(vec![Reply::Owned(word.to_vec()), name, Reply::Integer(count as i64)]));
 }
 
 /// Ends all subscriptions of a session, without a word to its client.
@@ -253,15 +250,17 @@ pub fn leave(server: &Server, session: &mut Session) {
     session.note_subscriptions();
 }
 
-fn publish(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn publish(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let receivers = call.server().publish(call.args[1], call.args[2]);
-    call.executor.transaction(call.session).state_effect(call.args);
+    let args = call.args;
+    call.transaction().state_effect(args);
     Ok(Reply::Integer(receivers as i64).into())
 }
 
-fn spublish(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn spublish(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let receivers = call.server().pubsub.publish_to_shard(call.args[1], call.args[2]);
-    call.executor.transaction(call.session).state_effect(call.args);
+    let args = call.args;
+    call.transaction().state_effect(args);
     Ok(Reply::Integer(receivers as i64).into())
 }
 

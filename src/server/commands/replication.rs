@@ -4,17 +4,18 @@
 
 use std::time::Duration;
 
-use crate::command::{Argument, ArgumentKind, Categories, Command, Flags, Group};
+use super::{plain, reading, writing};
+use crate::command::{Argument, ArgumentKind, Categories, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
 use crate::replication::wait::{self, WaitRequest};
 use crate::replication::{ReplconfReply, ReplicaOf, SyncRequest, Turn};
 use crate::server::blocking::Waiting;
-use crate::server::call::Call;
+use crate::server::call::{Call, Reads, Writes};
 use crate::server::client::Traits;
 use crate::server::replicas::Handover;
 use crate::server::roles::Roles;
 use crate::server::session::Origin;
-use crate::server::table::{Entry, HostCommand, HostHandler, HostOutcome, PlainFn};
+use crate::server::table::{HostCommand, HostOutcome};
 
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT);
 
@@ -26,7 +27,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "What primaries and replicas tell each other of themselves.",
         since: "3.0.0",
         arity: -1,
-        ..command(ADMIN.and(Flags::LOADING).and(Flags::STALE).and(Flags::ALLOW_BUSY), replconf)
+        ..plain(Group::Server, ADMIN.and(Flags::LOADING).and(Flags::STALE).and(Flags::ALLOW_BUSY), replconf)
     },
     HostCommand {
         name: "psync",
@@ -37,13 +38,13 @@ pub const COMMANDS: &[HostCommand] = &[
             Argument::new("replicationid", ArgumentKind::String),
             Argument::new("offset", ArgumentKind::Integer),
         ],
-        ..command(SYNC_FLAGS, sync)
+        ..writing(Group::Server, SYNC_FLAGS, sync)
     },
     HostCommand {
         name: "sync",
         summary: "Makes the connection a replica's, which gets the whole dataset.",
         arity: 1,
-        ..command(SYNC_FLAGS, sync)
+        ..writing(Group::Server, SYNC_FLAGS, sync)
     },
     HostCommand {
         name: "role",
@@ -51,7 +52,7 @@ pub const COMMANDS: &[HostCommand] = &[
         since: "2.8.12",
         arity: 1,
         categories: Categories::ADMIN.and(Categories::DANGEROUS),
-        ..command(Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST), role)
+        ..reading(Group::Server, Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST), role)
     },
     HostCommand {
         name: "wait",
@@ -63,7 +64,7 @@ pub const COMMANDS: &[HostCommand] = &[
             Argument::new("numreplicas", ArgumentKind::Integer),
             Argument::new("timeout", ArgumentKind::Integer),
         ],
-        ..command(Flags::BLOCKING, wait)
+        ..writing(Group::Server, Flags::BLOCKING, wait)
     },
     HostCommand {
         name: "waitaof",
@@ -76,7 +77,7 @@ pub const COMMANDS: &[HostCommand] = &[
             Argument::new("numreplicas", ArgumentKind::Integer),
             Argument::new("timeout", ArgumentKind::Integer),
         ],
-        ..command(Flags::BLOCKING, waitaof)
+        ..writing(Group::Server, Flags::BLOCKING, waitaof)
     },
     HostCommand {
         name: "failover",
@@ -97,16 +98,9 @@ pub const COMMANDS: &[HostCommand] = &[
             Argument::new("abort", ArgumentKind::PureToken).after("ABORT").optional(),
             Argument::new("milliseconds", ArgumentKind::Integer).after("TIMEOUT").optional(),
         ],
-        ..command(ADMIN.and(Flags::STALE), failover)
+        ..plain(Group::Server, ADMIN.and(Flags::STALE), failover)
     },
 ];
-
-/// Does a call of this entry take the dataset's guard, which a script may hold?
-pub fn needs_dataset(entry: &Entry) -> bool {
-    COMMANDS
-        .iter()
-        .any(|command| command.name == entry.spec.name && !matches!(command.name, "replconf" | "failover"))
-}
 
 const SYNC_FLAGS: Flags = ADMIN.and(Flags::NO_ASYNC_LOADING).and(Flags::NO_MULTI);
 
@@ -115,14 +109,10 @@ const REPLICAOF: HostCommand = HostCommand {
     summary: "Makes the server a replica of another, or a primary again.",
     arity: 3,
     arguments: &[Argument::new("host", ArgumentKind::String), Argument::new("port", ArgumentKind::Integer)],
-    ..command(ADMIN.and(Flags::STALE).and(Flags::NO_ASYNC_LOADING), replicaof)
+    ..writing(Group::Server, ADMIN.and(Flags::STALE).and(Flags::NO_ASYNC_LOADING), replicaof)
 };
 
-const fn command(flags: Flags, function: PlainFn) -> HostCommand {
-    Command { group: Group::Server, flags, ..Command::host(HostHandler::Plain(function)) }
-}
-
-fn replicaof(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn replicaof(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let request = ReplicaOf::parse(call.args[1], call.args[2])?;
     let server = call.server().clone();
     let client = call.session.client.clone();
@@ -143,7 +133,7 @@ fn replconf(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     }
 }
 
-fn sync(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn sync(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     if call.session.origin != Origin::Client {
         return Err(ErrorReply::SYNTAX);
     }
@@ -167,7 +157,7 @@ fn sync(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     Ok(HostOutcome::Replicate(Handover { orders }))
 }
 
-fn role(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn role(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server().clone();
     let stream = server.stream_view(call.core());
     let reply = crate::replication::info::role(&server.roles.lock().replication, &stream);
@@ -189,14 +179,14 @@ fn failover(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     Ok(Reply::Ok.into())
 }
 
-fn wait(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn wait(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server().clone();
     let now_ms = server.uptime_ms();
     let request = wait::parse_wait([call.args[1], call.args[2]], server.is_replica(), now_ms)?;
     wait_for(call, request, now_ms)
 }
 
-fn waitaof(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn waitaof(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server().clone();
     let now_ms = server.uptime_ms();
     let args = [call.args[1], call.args[2], call.args[3]];
@@ -205,7 +195,11 @@ fn waitaof(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     wait_for(call, request, now_ms)
 }
 
-fn wait_for(call: &mut Call<'_, '_>, request: WaitRequest, now_ms: u64) -> Result<HostOutcome, ErrorReply> {
+fn wait_for(
+    call: &mut Call<'_, '_, Writes>,
+    request: WaitRequest,
+    now_ms: u64,
+) -> Result<HostOutcome, ErrorReply> {
     let server = call.server().clone();
     let client = call.session.client.number;
     let timeout =

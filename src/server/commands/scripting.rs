@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use super::{plain, writing};
 use crate::base::number::parse_i64;
 use crate::command::{Argument, ArgumentKind, Command, Flags, Group, KeySpec, KeyUse};
 use crate::protocol::{ErrorReply, Reply};
 use crate::scripting::{Origin, Script, ScriptDigest};
-use crate::server::call::Call;
+use crate::server::call::{Call, Writes};
 use crate::server::script::{Program, ScriptRequest};
 use crate::server::scripts_running::Kill;
-use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn, ScriptFn};
+use crate::server::table::{HostCommand, HostHandler, HostOutcome, ScriptFn};
 
 const RUNNING: Flags =
     Flags::NOSCRIPT.and(Flags::SKIP_MONITOR).and(Flags::NO_MANDATORY_KEYS).and(Flags::STALE);
@@ -36,14 +37,14 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Runs a script.",
         since: "2.6.0",
         arguments: SCRIPT_ARGUMENTS,
-        ..writing(|call| eval(call, false))
+        ..script_that_may_write(|call| eval(call, false))
     },
     HostCommand {
         name: "evalsha",
         summary: "Runs a script that the server knows, by its SHA1 digest.",
         since: "2.6.0",
         arguments: SHA1_ARGUMENTS,
-        ..writing(|call| evalsha(call, false))
+        ..script_that_may_write(|call| evalsha(call, false))
     },
     HostCommand {
         name: "eval_ro",
@@ -64,7 +65,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Runs a function.",
         since: "7.0.0",
         arguments: FUNCTION_ARGUMENTS,
-        ..writing(|call| fcall(call, false))
+        ..script_that_may_write(|call| fcall(call, false))
     },
     HostCommand {
         name: "fcall_ro",
@@ -91,7 +92,7 @@ const SCRIPT_COMMANDS: &[HostCommand] = &[
         complexity: "O(N), N being the length of the script",
         arity: 3,
         arguments: &[Argument::new("script", ArgumentKind::String)],
-        ..command(Flags::NOSCRIPT.and(Flags::STALE), script_load)
+        ..writing(Group::Scripting, Flags::NOSCRIPT.and(Flags::STALE), script_load)
     },
     HostCommand {
         name: "exists",
@@ -100,7 +101,7 @@ const SCRIPT_COMMANDS: &[HostCommand] = &[
         complexity: "O(N), N being the number of digests",
         arity: -3,
         arguments: &[Argument::new("sha1", ArgumentKind::String).multiple()],
-        ..command(Flags::NOSCRIPT, script_exists)
+        ..plain(Group::Scripting, Flags::NOSCRIPT, script_exists)
     },
     HostCommand {
         name: "show",
@@ -108,7 +109,7 @@ const SCRIPT_COMMANDS: &[HostCommand] = &[
         since: "8.0.0",
         arity: 3,
         arguments: &[Argument::new("sha1", ArgumentKind::String)],
-        ..command(Flags::NOSCRIPT, script_show)
+        ..plain(Group::Scripting, Flags::NOSCRIPT, script_show)
     },
     HostCommand {
         name: "flush",
@@ -116,22 +117,18 @@ const SCRIPT_COMMANDS: &[HostCommand] = &[
         since: "2.6.0",
         complexity: "O(N), N being the number of scripts",
         arity: -2,
-        ..command(Flags::NOSCRIPT, script_flush)
+        ..plain(Group::Scripting, Flags::NOSCRIPT, script_flush)
     },
     HostCommand {
         name: "kill",
         summary: "Ends the running script.",
         since: "2.6.0",
         arity: -2,
-        ..command(Flags::NOSCRIPT.and(Flags::ALLOW_BUSY), |call| kill(call, false))
+        ..plain(Group::Scripting, Flags::NOSCRIPT.and(Flags::ALLOW_BUSY), |call| kill(call, false))
     },
 ];
 
-const fn command(flags: Flags, function: PlainFn) -> HostCommand {
-    Command { group: Group::Scripting, flags, ..Command::host(HostHandler::Plain(function)) }
-}
-
-const fn writing(function: ScriptFn) -> HostCommand {
+const fn script_that_may_write(function: ScriptFn) -> HostCommand {
     Command {
         group: Group::Scripting,
         arity: -3,
@@ -194,7 +191,7 @@ fn evalsha(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, Er
 const NO_SCRIPT: ErrorReply = ErrorReply::new("NOSCRIPT No matching script.");
 
 fn fcall(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, ErrorReply> {
-    let registry = call.core().functions.clone();
+    let registry = call.server().functions.get();
     let Some(handle) = registry.function(call.args[1]) else {
         return Err(ErrorReply::new("ERR Function not found"));
     };
@@ -205,14 +202,14 @@ fn fcall(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, Erro
     Ok(request(Program::Function(registry, handle), keys, read_only))
 }
 
-fn script_load(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+fn script_load(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let script = Arc::new(Script::new(call.args[2])?);
     call.executor.reactor.engine.borrow_mut().compile(&script)?;
     let hex = script.digest().hex();
     call.server().scripts.insert(script, Origin::Load);
     // It changes no key, but whoever takes over must know it.
     let args = call.args;
-    call.executor.transaction(call.session).state_effect(args);
+    call.transaction().state_effect(args);
     Ok(Reply::Owned(hex.to_vec()).into())
 }
 

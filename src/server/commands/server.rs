@@ -1,11 +1,12 @@
 //! Commands about the server as a whole: COMMAND, TIME, SLOWLOG, ROLE, SHUTDOWN.
 
+use super::plain;
 use crate::base::number::parse_i64;
 use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
 use crate::server::call::Call;
 use crate::server::slow_log::SlowCall;
-use crate::server::table::{HostCommand, HostHandler, HostOutcome, PlainFn};
+use crate::server::table::{HostCommand, HostOutcome};
 
 const ADMIN: Flags = Flags::ADMIN.and(Flags::LOADING).and(Flags::STALE);
 
@@ -15,7 +16,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "The server's clock: seconds, and microseconds of the second.",
         since: "2.6.0",
         arity: 1,
-        ..command(Flags::LOADING.and(Flags::STALE).and(Flags::FAST), |call| {
+        ..plain(Group::Server, Flags::LOADING.and(Flags::STALE).and(Flags::FAST), |call| {
             let now_us = call.server().now_us();
             let part = |number: u64| Reply::Owned(number.to_string().into_bytes());
             Ok(Reply::Array(vec![part(now_us / 1_000_000), part(now_us % 1_000_000)]).into())
@@ -35,14 +36,16 @@ pub const COMMANDS: &[HostCommand] = &[
                 complexity: "O(N), N being the number of entries",
                 arity: -2,
                 arguments: &[Argument::new("count", ArgumentKind::Integer).optional()],
-                ..command(ADMIN, slowlog_get)
+                ..plain(Group::Server, ADMIN, slowlog_get)
             },
             HostCommand {
                 name: "len",
                 summary: "How many slow commands are kept.",
                 since: "2.2.12",
                 arity: 2,
-                ..command(ADMIN, |call| Ok(Reply::Integer(call.server().slow_log.len() as i64).into()))
+                ..plain(Group::Server, ADMIN, |call| {
+                    Ok(Reply::Integer(call.server().slow_log.len() as i64).into())
+                })
             },
             HostCommand {
                 name: "reset",
@@ -50,7 +53,7 @@ pub const COMMANDS: &[HostCommand] = &[
                 since: "2.2.12",
                 complexity: "O(N), N being the number of entries",
                 arity: 2,
-                ..command(ADMIN, |call| {
+                ..plain(Group::Server, ADMIN, |call| {
                     call.server().slow_log.clear();
                     Ok(Reply::Ok.into())
                 })
@@ -60,7 +63,9 @@ pub const COMMANDS: &[HostCommand] = &[
                 summary: "What SLOWLOG understands.",
                 since: "6.2.0",
                 arity: 2,
-                ..command(Flags::LOADING.and(Flags::STALE), |call| Ok(super::help(call, SLOWLOG_HELP).into()))
+                ..plain(Group::Server, Flags::LOADING.and(Flags::STALE), |call| {
+                    Ok(super::help(call, SLOWLOG_HELP).into())
+                })
             },
         ])
     },
@@ -75,10 +80,6 @@ const SLOWLOG_HELP: &[&str] = &[
     "RESET",
     "    Forget all entries.",
 ];
-
-const fn command(flags: Flags, function: PlainFn) -> HostCommand {
-    Command { group: Group::Server, flags, ..Command::host(HostHandler::Plain(function)) }
-}
 
 fn slowlog_get(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let count = match &call.args[2..] {

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::command::{Command, Flags, Group, KeySpec, KeyUse};
+use crate::keyspace::Presence;
 use crate::protocol::{ErrorReply, Reply};
+use crate::server::Server;
 use crate::server::call::Call;
 use crate::server::client::Traits;
 use crate::server::execute::Executor;
@@ -15,7 +17,6 @@ pub const COMMANDS: &[HostCommand] = &[
         name: "multi",
         summary: "Starts a transaction: the commands that follow are queued.",
         since: "1.2.0",
-        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST).and(Flags::ALLOW_BUSY),
         ..transaction_command(multi)
     },
     HostCommand {
@@ -41,7 +42,7 @@ pub const COMMANDS: &[HostCommand] = &[
         complexity: "O(1) for every key",
         arity: -2,
         keys: &[KeySpec::range(1, -1, 1, KeyUse::RO)],
-        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST).and(Flags::NO_MULTI),
+        flags: UNHINDERED.and(Flags::NO_MULTI),
         ..transaction_command(watch)
     },
     HostCommand {
@@ -52,12 +53,11 @@ pub const COMMANDS: &[HostCommand] = &[
     },
 ];
 
+const UNHINDERED: Flags =
+    Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST).and(Flags::ALLOW_BUSY);
+
 const fn transaction_command(function: PlainFn) -> HostCommand {
-    Command {
-        group: Group::Transactions,
-        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST),
-        ..Command::host(HostHandler::Plain(function))
-    }
+    Command { group: Group::Transactions, flags: UNHINDERED, ..Command::host(HostHandler::Plain(function)) }
 }
 
 fn multi(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
@@ -75,7 +75,7 @@ fn discard_transaction(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorRepl
     if call.session.transaction.is_none() {
         return Err(ErrorReply::new("ERR DISCARD without MULTI"));
     }
-    discard(call.executor, call.session);
+    discard(call.server(), call.session);
     Ok(Reply::Ok.into())
 }
 
@@ -86,10 +86,15 @@ fn watch(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     }
     // A flag already raised can only abort the next transaction: nothing more needs to be watched.
     if !call.session.watch_flag.load(Relaxed) {
+        let database = call.session.database;
+        let (server, now_ms) = (call.server(), call.executor.now_ms);
+        // While a script holds the dataset nobody can see whether a key has expired.
+        let can_look = call.executor.hold_read().is_ok();
         for key in &call.args[1..] {
-            let database = call.session.database;
-            let flag = call.session.watch_flag.clone();
-            call.executor.transaction(call.session).watch(&flag, key);
+            let was_expired = can_look
+                && call.executor.core().keyspace.database(database).presence(key, now_ms)
+                    == Presence::Expired;
+            server.watchers.add(&call.session.watch_flag, database, key, was_expired);
             let watched = &mut call.session.watched;
             if !watched.iter().any(|(other, watched)| *other == database && watched == key) {
                 watched.push((database, key.to_vec()));
@@ -101,27 +106,23 @@ fn watch(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 }
 
 fn unwatch(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
-    forget_watched(call.executor, call.session);
+    forget_watched(call.server(), call.session);
     Ok(Reply::Ok.into())
 }
 
 /// Ends the transaction of a session without running it, and its watching.
-pub fn discard(executor: &mut Executor<'_>, session: &mut Session) {
+pub fn discard(server: &Server, session: &mut Session) {
     session.transaction = None;
     session.client.set(Traits::MULTI, false);
     session.client.figures.queued.store(-1, Relaxed);
     session.client.figures.queued_bytes.store(0, Relaxed);
-    forget_watched(executor, session);
+    forget_watched(server, session);
 }
 
 /// Forgets the watched keys of a session.
-pub fn forget_watched(executor: &mut Executor<'_>, session: &mut Session) {
-    if !session.watched.is_empty() {
-        let flag = session.watch_flag.clone();
-        let core = executor.core_mut();
-        for (database, key) in session.watched.drain(..) {
-            core.writes.watchers.remove(&flag, database, &key);
-        }
+pub fn forget_watched(server: &Server, session: &mut Session) {
+    for (database, key) in session.watched.drain(..) {
+        server.watchers.remove(&session.watch_flag, database, &key);
     }
     session.watch_flag = Default::default();
     session.client.figures.watched.store(0, Relaxed);
