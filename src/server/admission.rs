@@ -175,8 +175,7 @@ fn check_conditions(
     if conditions.has(Conditions::PAUSED) && from_client {
         let (writes, may_replicate) = (any(Flags::WRITE), any(Flags::MAY_REPLICATE));
         if server.pause_holds(writes, may_replicate)
-            && !(session.transaction.is_none()
-                && super::script::only_reads(executor, session, entry, args)
+            && !(super::script::only_reads(executor, session, entry, args)
                 && !server.pause_holds(false, false))
         {
             return Ok(Some(Hold::Pause));

@@ -63,11 +63,13 @@ impl Core {
     }
 
     /// Ends every wait for keys with an error: the node is a replica now.
-    pub fn interrupt_blocked(&mut self, error: &ErrorReply) {
+    pub fn interrupt_blocked(&mut self, server: &Server, error: &ErrorReply) {
         let clients: Vec<_> = self.blocked.keys().copied().collect();
         for client in clients {
             if let Some(call) = self.forget_blocked(client) {
-                call.client.send(&Reply::Error(error.clone()));
+                let reply = Reply::Error(error.clone());
+                commandstats::record_unblocked(server, &call.client, Duration::ZERO, &reply);
+                call.client.send(&reply);
                 call.client.unblock(Unblock::Answered);
             }
         }
@@ -114,7 +116,7 @@ fn serve_one(
         Ok(Outcome::Reply(reply)) => reply,
         Err(error) => Reply::Error(error),
     };
-    commandstats::record_unblocked(server, call.entry, began.elapsed(), &reply);
+    commandstats::record_unblocked(server, &call.client, began.elapsed(), &reply);
     for key in &call.block.keys {
         core.writes.waited.forget(number, call.database, key);
     }
@@ -138,7 +140,8 @@ fn holds_kind(
         database,
         now_ms,
         protocol: call.client.protocol(),
-        expiry,
+        // To look whether it can be served is no access: the key is deleted by the next command that meets it.
+        expiry: if expiry == KeyExpiry::Delete { KeyExpiry::Hide } else { expiry },
         touch: false,
         counters: None,
     };

@@ -1,13 +1,15 @@
 //! What is counted of each call: calls, time, failures, for INFO commandstats, errorstats and latencystats, the slow log
 //! and MONITOR.
 //!
-//! Invariant: one reactor writes a set of counters, anybody reads it; a reader adds the sets up.
+//! Invariant: one reactor writes a set of counters (but for that of calls that waited), anybody reads it; a reader adds
+//! the sets up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::Server;
+use super::client::Client;
 use super::reactor::Reactor;
 use super::session::Session;
 use super::table::Entry;
@@ -82,14 +84,18 @@ pub fn record_rejected(reactor: &Reactor, entry: Option<&'static Entry>) {
     }
 }
 
-/// Counts a call that had waited and was answered on behalf of its client.
-pub fn record_unblocked(server: &Arc<Server>, entry: &'static Entry, elapsed: Duration, reply: &Reply<'_>) {
+/// Counts the last call of a client, which had waited and has been answered on its behalf or given up.
+pub fn record_unblocked(server: &Server, client: &Client, elapsed: Duration, reply: &Reply<'_>) {
+    let Some(entry) = server.table.entries().get(client.figures.last_command.load(Relaxed) as usize) else {
+        return;
+    };
+    // These are shared by all threads.
     let counters = server.unblocked_stats.of(entry.id);
-    // Under the write guard, so there is one writer here too.
-    add(&counters.calls, 1);
-    add(&counters.nanoseconds, elapsed.as_nanos() as u64);
+    client.figures.commands.fetch_add(1, Relaxed);
+    counters.calls.fetch_add(1, Relaxed);
+    counters.nanoseconds.fetch_add(elapsed.as_nanos() as u64, Relaxed);
     if let Reply::Error(error) = reply {
-        add(&counters.failed, 1);
+        counters.failed.fetch_add(1, Relaxed);
         server.stats.count_error(error);
     }
 }

@@ -24,6 +24,7 @@ use super::Server;
 use super::admission::{Hold, find_entry};
 use super::blocking::Waiting;
 use super::client::{Client, Close, Traits, Unblock};
+use super::commandstats;
 use super::execute::{Execution, Executor};
 use super::reactor::{READ_BUFFER, Reactor};
 use super::session::{Origin, Session};
@@ -431,11 +432,8 @@ impl Connection {
             (State::Waiting(_), Some(Unblock::Answered)) => self.resume(),
             (State::Waiting(_), Some(Unblock::TimedOut)) => self.timed_out().await,
             (State::Waiting(waiting), Some(Unblock::Error)) if waiting.interruptible => {
-                self.server.forget_waiting(&self.session.client).await;
                 let error = ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK");
-                self.server.stats.count_error(&error);
-                self.session.reply(&Reply::Error(error));
-                self.resume()
+                self.give_up(move |_| Reply::Error(error)).await
             }
             (State::Held(_), _) => self.resume(),
             (State::Ready | State::Waiting(_), _) => Stop::Empty,
@@ -449,17 +447,20 @@ impl Connection {
                 self.resume()
             }
             State::Ready => self.resume(),
-            State::Waiting(waiting) => {
-                self.server.forget_waiting(&self.session.client).await;
-                // Somebody may have answered before the wait could be taken back.
-                let answered = self.session.client.take_mail(&mut self.session.out).is_some();
-                if !answered {
-                    let reply = (waiting.on_timeout)(&self.server);
-                    self.session.reply(&reply);
-                }
-                self.resume()
-            }
+            State::Waiting(waiting) => self.give_up(waiting.on_timeout).await,
         }
+    }
+
+    /// Waits no longer, and answers instead of what was waited for.
+    async fn give_up(&mut self, answer: impl FnOnce(&Arc<Server>) -> Reply<'static>) -> Stop {
+        self.server.forget_waiting(&self.session.client).await;
+        // Somebody may have answered before the wait could be taken back.
+        if self.session.client.take_mail(&mut self.session.out).is_none() {
+            let reply = answer(&self.server);
+            commandstats::record_unblocked(&self.server, &self.session.client, Duration::ZERO, &reply);
+            self.session.reply(&reply);
+        }
+        self.resume()
     }
 
     /// Goes on with the requests after a wait.

@@ -56,6 +56,8 @@ pub struct Executor<'s> {
     depth: u32,
     /// The moment of the running command; scripts and transactions keep theirs.
     pub now_ms: u64,
+    /// The same in microseconds.
+    pub now_us: u64,
     /// The moment the last command ended, where the time of the next one begins.
     mark: Cell<Instant>,
     /// Did this batch write, so that the AOF is to be flushed before its replies go out?
@@ -68,16 +70,24 @@ pub struct ScriptHolds;
 
 impl<'s> Executor<'s> {
     pub fn new(server: &'s Arc<Server>, reactor: &'s Reactor) -> Self {
-        Executor {
+        let mut executor = Executor {
             server,
             reactor,
             held: Held::Nothing,
             snapshot: None,
             depth: 0,
-            now_ms: server.now_ms(),
+            now_ms: 0,
+            now_us: 0,
             mark: Cell::new(Instant::now()),
             wrote: false,
-        }
+        };
+        executor.look_at_clock();
+        executor
+    }
+
+    fn look_at_clock(&mut self) {
+        self.now_us = self.server.now_us();
+        self.now_ms = self.now_us / 1000;
     }
 
     // ---- The guard ----
@@ -205,7 +215,7 @@ impl<'s> Executor<'s> {
         args: &Args<'_>,
     ) -> Execution {
         if self.depth == 0 {
-            self.now_ms = self.server.now_ms();
+            self.look_at_clock();
         }
         if let Some(entry) = entry {
             session.client.figures.last_command.store(entry.id.0.into(), Relaxed);
@@ -511,7 +521,7 @@ impl<'s> Executor<'s> {
     /// Runs a command of the stream or of a file, without the checks that clients are subject to and without a reply.
     /// The dataset is held for writing.
     pub fn apply(&mut self, session: &mut Session, entry: &'static Entry, args: &Args<'_>) {
-        self.now_ms = self.server.now_ms();
+        self.look_at_clock();
         self.call(session, entry, args);
     }
 

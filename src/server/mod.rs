@@ -111,6 +111,8 @@ pub struct Server {
     pub config_file: Option<PathBuf>,
     /// Where new listening sockets are handed to whoever accepts on them.
     pub listening: Mutex<Option<UnboundedSender<Vec<std::net::TcpListener>>>>,
+    /// Handles of those in use, by which they are closed.
+    pub listeners: Mutex<Vec<std::net::TcpListener>>,
     /// DEBUG SET-ACTIVE-EXPIRE 0.
     pub active_expire_is_off: AtomicBool,
     /// DEBUG SET-DISABLE-DENY-SCRIPTS 1: scripts may call what is not for scripts.

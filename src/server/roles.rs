@@ -392,7 +392,7 @@ impl Server {
         let waiting: Vec<_> =
             self.clients.all().into_iter().filter(|client| client.is(Traits::BLOCKED)).collect();
         let for_keys: Vec<_> = core.blocked.keys().copied().collect();
-        core.interrupt_blocked(&error);
+        core.interrupt_blocked(self, &error);
         for client in waiting {
             if !for_keys.contains(&client.number) {
                 client.send(&Reply::Error(error.clone()));

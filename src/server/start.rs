@@ -93,6 +93,7 @@ impl Server {
             ending: Default::default(),
             memory_at_start: super::memory::used(),
             listening: Mutex::default(),
+            listeners: Mutex::default(),
         }))
     }
 
@@ -165,6 +166,7 @@ impl Server {
                 break;
             }
         }
+        self.stop_listening();
         let config = self.config();
         if !config.unixsocket.is_empty() {
             tracing::info!("Removing the unix socket file.");
@@ -187,8 +189,8 @@ impl Acceptor {
     async fn listen(self: &Rc<Self>) -> Result<(), StartError> {
         let config = self.server.config();
         let (sender, mut arrived) = tokio::sync::mpsc::unbounded_channel();
-        sender.send(bind_all(&config)?).ok();
         *self.server.listening.lock() = Some(sender);
+        self.server.accept_on(bind_all(&config)?)?;
         let acceptor = self.clone();
         tokio::task::spawn_local(async move {
             let mut tasks = Vec::new();
@@ -373,11 +375,26 @@ impl Server {
         }
         let listeners =
             bind_all(config).map_err(|_| "Unable to listen on this port. Check server logs.".to_owned())?;
+        self.accept_on(listeners).map_err(|error| error.to_string())
+    }
+
+    fn accept_on(&self, listeners: Vec<std::net::TcpListener>) -> io::Result<()> {
+        let handles = listeners.iter().map(std::net::TcpListener::try_clone).collect::<io::Result<_>>()?;
+        *self.listeners.lock() = handles;
         if let Some(listening) = &*self.listening.lock() {
             // The receiver lives as long as the reactor that accepts.
             listening.send(listeners).ok();
         }
         Ok(())
+    }
+
+    /// Refuses connections from now on: a client that was disconnected by the end of the server must not be accepted
+    /// again by what is left of it.
+    pub fn stop_listening(&self) {
+        for listener in self.listeners.lock().drain(..) {
+            // It may have been closed already.
+            SockRef::from(&listener).shutdown(std::net::Shutdown::Both).ok();
+        }
     }
 }
 

@@ -165,6 +165,7 @@ fn shutdown(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     if call.executor.hold_write().is_err() {
         if nosave {
             // What the busy script has done so far is given up with everything else.
+            server.stop_listening();
             std::process::exit(0);
         }
         return Err(server.scripts_running.busy_error());

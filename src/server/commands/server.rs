@@ -17,7 +17,7 @@ pub const COMMANDS: &[HostCommand] = &[
         since: "2.6.0",
         arity: 1,
         ..plain(Group::Server, Flags::LOADING.and(Flags::STALE).and(Flags::FAST), |call| {
-            let now_us = call.server().now_us();
+            let now_us = call.executor.now_us;
             let part = |number: u64| Reply::Owned(number.to_string().into_bytes());
             Ok(Reply::Array(vec![part(now_us / 1_000_000), part(now_us % 1_000_000)]).into())
         })
