@@ -27,8 +27,10 @@ use super::client::{Client, Close, Traits, Unblock};
 use super::commandstats;
 use super::execute::{Execution, Executor};
 use super::reactor::{READ_BUFFER, Reactor};
+use super::script::ScriptInProgress;
 use super::session::{Origin, Session};
 use super::table::Entry;
+use super::transaction;
 use crate::command::Args;
 use crate::protocol::request::{Argument, Limits, Parsed, RequestParser, is_cross_protocol};
 use crate::protocol::{ErrorReply, Reply};
@@ -83,11 +85,22 @@ struct Request {
     end: usize,
 }
 
+/// Where requests are run. It outlives the connection's borrow of itself, so that an executor can go on with a script
+/// after the batch that began it.
+#[derive(Clone, Copy)]
+struct Home<'h> {
+    server: &'h Arc<Server>,
+    reactor: &'h Rc<Reactor>,
+}
+
 /// Why a batch stopped.
-enum Stop {
+enum Stop<'h> {
     /// Everything whole was run.
     Empty,
+    /// A call that is not over: a script, or a transaction that may hold some.
     Slow {
+        executor: Executor<'h>,
+        call: SlowCall,
         entry: &'static Entry,
         args: Vec<Vec<u8>>,
     },
@@ -98,6 +111,11 @@ enum Stop {
     Bad(ErrorReply),
     /// The peer is not a client at all: close.
     Hostile,
+}
+
+enum SlowCall {
+    Script(Box<ScriptInProgress>),
+    Transaction,
 }
 
 /// What the connection is waiting for besides requests.
@@ -155,7 +173,8 @@ impl Connection {
 
     /// Serves the connection to its end.
     pub async fn serve(mut self) {
-        let handover = self.converse().await;
+        let (server, reactor) = (self.server.clone(), self.reactor.clone());
+        let handover = self.converse(Home { server: &server, reactor: &reactor }).await;
         super::commands::connection::leave(&self.server, &mut self.session).await;
         if let Some(handover) = handover {
             let rest = std::mem::take(&mut self.input);
@@ -170,20 +189,20 @@ impl Connection {
         }
     }
 
-    async fn converse(&mut self) -> Option<super::replicas::Handover> {
+    async fn converse(&mut self, home: Home<'_>) -> Option<super::replicas::Handover> {
         loop {
             let wake = poll_fn(|context| self.poll(context)).await;
             let stop = match wake {
                 Wake::Read(count) => {
                     self.session.client.figures.bytes_in.fetch_add(count as u64, Relaxed);
                     self.session.client.figures.last_interaction_ms.store(self.server.now_ms(), Relaxed);
-                    self.received(count)
+                    self.received(home, count)
                 }
-                Wake::Mail(unblock) => self.mail(unblock).await,
-                Wake::Timer => self.timed_out().await,
+                Wake::Mail(unblock) => self.mail(home, unblock).await,
+                Wake::Timer => self.timed_out(home).await,
                 Wake::Close => return None,
             };
-            if let Some(handover) = self.stopped(stop).await {
+            if let Some(handover) = self.stopped(home, stop).await {
                 return Some(handover);
             }
             if self.over_limits() {
@@ -262,25 +281,24 @@ impl Connection {
     }
 
     /// Bytes arrived at the start of the reactor's buffer.
-    fn received(&mut self, count: usize) -> Stop {
+    fn received<'h>(&mut self, home: Home<'h>, count: usize) -> Stop<'h> {
         self.server.stats.bytes_in.fetch_add(count as u64, Relaxed);
-        let reactor = self.reactor.clone();
-        let mut bytes = RefMut::map(reactor.read_buffer(), |bytes| &mut bytes[..count]);
+        let mut bytes = RefMut::map(home.reactor.read_buffer(), |bytes| &mut bytes[..count]);
         let ready = matches!(self.state, State::Ready);
         if ready && self.input.is_empty() {
-            let (consumed, stop) = self.run_batches(&mut bytes);
+            let (consumed, stop) = self.run_batches(home, &mut bytes);
             self.input.extend_from_slice(&bytes[consumed..]);
             return stop;
         }
         self.input.extend_from_slice(&bytes);
         drop(bytes);
-        if ready { self.run_input() } else { Stop::Empty }
+        if ready { self.run_input(home) } else { Stop::Empty }
     }
 
     /// Runs what lies in `input`.
-    fn run_input(&mut self) -> Stop {
+    fn run_input<'h>(&mut self, home: Home<'h>) -> Stop<'h> {
         let mut input = std::mem::take(&mut self.input);
-        let (consumed, stop) = self.run_batches(&mut input);
+        let (consumed, stop) = self.run_batches(home, &mut input);
         input.drain(..consumed);
         input.shrink_to(READ_BUFFER.max(input.len()));
         self.input = input;
@@ -289,13 +307,13 @@ impl Connection {
 
     /// Runs all whole requests at the front of `bytes`; returns how many bytes are done with. The parser then stands at
     /// the start of what is left.
-    fn run_batches(&mut self, bytes: &mut [u8]) -> (usize, Stop) {
+    fn run_batches<'h>(&mut self, home: Home<'h>, bytes: &mut [u8]) -> (usize, Stop<'h>) {
         loop {
             let bad = self.parse(bytes);
             if self.requests.is_empty() && bad.is_none() {
                 break;
             }
-            let (done, stop) = self.run_requests(bytes);
+            let (done, stop) = self.run_requests(home, bytes);
             if !matches!(stop, Stop::Empty) || self.session.client.closing() != Close::No {
                 // What was parsed beyond is parsed again when it is its turn.
                 self.parser = RequestParser::new();
@@ -311,7 +329,7 @@ impl Connection {
     }
 
     /// Parses a batch into `requests` and `arguments`.
-    fn parse(&mut self, bytes: &mut [u8]) -> Option<Stop> {
+    fn parse(&mut self, bytes: &mut [u8]) -> Option<Stop<'static>> {
         self.requests.clear();
         self.arguments.clear();
         let limits = Limits {
@@ -350,45 +368,51 @@ impl Connection {
     }
 
     /// Runs the parsed requests. Returns the bytes up to the end of the last one that was taken.
-    fn run_requests(&mut self, bytes: &[u8]) -> (usize, Stop) {
-        let server = self.server.clone();
-        let reactor = self.reactor.clone();
-        let mut executor = Executor::new(&server, &reactor);
+    fn run_requests<'h>(&mut self, home: Home<'h>, bytes: &[u8]) -> (usize, Stop<'h>) {
+        let mut executor = Executor::new(home.server, home.reactor);
         if self.requests.len() > 1 {
             prefetch(&mut executor, self.session.database, &self.requests, &self.arguments, bytes);
             executor.set_mark();
         }
         let mut args: Vec<&[u8]> = Vec::with_capacity(8);
         let mut done = 0;
-        let mut stop = Stop::Empty;
         for request in &self.requests {
             args.clear();
             let arguments = &self.arguments[request.first..request.first + request.count];
             args.extend(arguments.iter().map(|argument| argument.of(bytes)));
-            stop = run_one(&mut executor, &mut self.session, request.entry, &args);
             done = request.end;
-            if !matches!(stop, Stop::Empty) || self.session.client.closing() != Close::No {
+            let execution = run_one(&mut executor, &mut self.session, request.entry, &args);
+            if !matches!(execution, Execution::Done) {
+                return (done, stop(executor, execution, request.entry, &args));
+            }
+            if self.session.client.closing() != Close::No {
                 break;
             }
         }
         executor.delete_expired_seen();
         executor.finish_batch();
-        (done, stop)
+        (done, Stop::Empty)
     }
 
     /// Acts on why a batch stopped, until there is nothing to run but what has yet to arrive.
-    async fn stopped(&mut self, mut stop: Stop) -> Option<super::replicas::Handover> {
+    async fn stopped<'h>(&mut self, home: Home<'h>, mut stop: Stop<'h>) -> Option<super::replicas::Handover> {
         loop {
             stop = match stop {
                 Stop::Empty => {
                     self.send();
                     return None;
                 }
-                Stop::Slow { entry, args } => {
+                Stop::Slow { mut executor, call, entry, args } => {
+                    executor.make_durable();
                     self.send();
                     let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-                    super::slow::run(&self.server, &self.reactor, &mut self.session, entry, &args).await;
-                    if self.session.client.closing() == Close::No { self.run_input() } else { Stop::Empty }
+                    go_on(&mut executor, &mut self.session, call, entry, &args).await;
+                    drop(executor);
+                    if self.session.client.closing() == Close::No {
+                        self.run_input(home)
+                    } else {
+                        Stop::Empty
+                    }
                 }
                 Stop::Held(postponed) => {
                     self.hold(postponed);
@@ -427,32 +451,36 @@ impl Connection {
     }
 
     /// Mail has been put behind the replies; it may end what the connection waits for.
-    async fn mail(&mut self, unblock: Option<Unblock>) -> Stop {
+    async fn mail<'h>(&mut self, home: Home<'h>, unblock: Option<Unblock>) -> Stop<'h> {
         match (&self.state, unblock) {
-            (State::Waiting(_), Some(Unblock::Answered)) => self.resume(),
-            (State::Waiting(_), Some(Unblock::TimedOut)) => self.timed_out().await,
+            (State::Waiting(_), Some(Unblock::Answered)) => self.resume(home),
+            (State::Waiting(_), Some(Unblock::TimedOut)) => self.timed_out(home).await,
             (State::Waiting(waiting), Some(Unblock::Error)) if waiting.interruptible => {
                 let error = ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK");
-                self.give_up(move |_| Reply::Error(error)).await
+                self.give_up(home, move |_| Reply::Error(error)).await
             }
-            (State::Held(_), _) => self.resume(),
+            (State::Held(_), _) => self.resume(home),
             (State::Ready | State::Waiting(_), _) => Stop::Empty,
         }
     }
 
-    async fn timed_out(&mut self) -> Stop {
+    async fn timed_out<'h>(&mut self, home: Home<'h>) -> Stop<'h> {
         match std::mem::replace(&mut self.state, State::Ready) {
             State::Held(postponed) => {
                 self.state = State::Held(postponed);
-                self.resume()
+                self.resume(home)
             }
-            State::Ready => self.resume(),
-            State::Waiting(waiting) => self.give_up(waiting.on_timeout).await,
+            State::Ready => self.resume(home),
+            State::Waiting(waiting) => self.give_up(home, waiting.on_timeout).await,
         }
     }
 
     /// Waits no longer, and answers instead of what was waited for.
-    async fn give_up(&mut self, answer: impl FnOnce(&Arc<Server>) -> Reply<'static>) -> Stop {
+    async fn give_up<'h>(
+        &mut self,
+        home: Home<'h>,
+        answer: impl FnOnce(&Arc<Server>) -> Reply<'static>,
+    ) -> Stop<'h> {
         self.server.forget_waiting(&self.session.client).await;
         // Somebody may have answered before the wait could be taken back.
         if self.session.client.take_mail(&mut self.session.out).is_none() {
@@ -460,29 +488,29 @@ impl Connection {
             commandstats::record_unblocked(&self.server, &self.session.client, Duration::ZERO, &reply);
             self.session.reply(&reply);
         }
-        self.resume()
+        self.resume(home)
     }
 
     /// Goes on with the requests after a wait.
-    fn resume(&mut self) -> Stop {
+    fn resume<'h>(&mut self, home: Home<'h>) -> Stop<'h> {
         let state = std::mem::replace(&mut self.state, State::Ready);
         self.timer = None;
         self.session.client.set(Traits::BLOCKED, false);
         self.session.client.set(Traits::POSTPONED, false);
         match state {
             State::Held(postponed) => {
-                let server = self.server.clone();
-                let reactor = self.reactor.clone();
-                let mut executor = Executor::new(&server, &reactor);
+                let mut executor = Executor::new(home.server, home.reactor);
                 let args: Vec<&[u8]> = postponed.args.iter().map(Vec::as_slice).collect();
-                let stop = run_one(&mut executor, &mut self.session, postponed.entry, &args);
-                executor.finish_batch();
-                match stop {
-                    Stop::Empty => self.run_input(),
-                    stop => stop,
+                match run_one(&mut executor, &mut self.session, postponed.entry, &args) {
+                    Execution::Done => {
+                        executor.finish_batch();
+                        drop(executor);
+                        self.run_input(home)
+                    }
+                    execution => stop(executor, execution, postponed.entry, &args),
                 }
             }
-            State::Ready | State::Waiting(_) => self.run_input(),
+            State::Ready | State::Waiting(_) => self.run_input(home),
         }
     }
 
@@ -509,19 +537,59 @@ fn run_one(
     session: &mut Session,
     entry: Option<&'static Entry>,
     args: &Args<'_>,
-) -> Stop {
-    let owned = || args.iter().map(|arg| arg.to_vec()).collect();
+) -> Execution {
     let execution = executor.run(session, entry, args);
     if session.client.has_mail() {
         session.client.take_mail(&mut session.out);
     }
+    execution
+}
+
+/// What comes of a request that is not done. The batch ends, unless the request goes on with its executor.
+fn stop<'h>(
+    mut executor: Executor<'h>,
+    execution: Execution,
+    entry: Option<&'static Entry>,
+    args: &Args<'_>,
+) -> Stop<'h> {
+    let owned = || args.iter().map(|arg| arg.to_vec()).collect();
     match (execution, entry) {
-        (Execution::Done, _) | (Execution::Slow, None) => Stop::Empty,
-        (Execution::Slow, Some(entry)) => Stop::Slow { entry, args: owned() },
-        (Execution::Held(hold), _) => Stop::Held(Postponed { hold, entry, args: owned() }),
-        (Execution::Wait(waiting), _) => Stop::Wait(waiting),
-        (Execution::Replicate(handover), _) => Stop::Replicate(handover),
+        (Execution::Suspended(script), Some(entry)) => {
+            Stop::Slow { executor, call: SlowCall::Script(script), entry, args: owned() }
+        }
+        (Execution::Transaction, Some(entry)) => {
+            Stop::Slow { executor, call: SlowCall::Transaction, entry, args: owned() }
+        }
+        (execution, _) => {
+            executor.delete_expired_seen();
+            executor.finish_batch();
+            match execution {
+                Execution::Held(hold) => Stop::Held(Postponed { hold, entry, args: owned() }),
+                Execution::Wait(waiting) => Stop::Wait(waiting),
+                Execution::Replicate(handover) => Stop::Replicate(handover),
+                Execution::Done | Execution::Suspended(_) | Execution::Transaction => Stop::Empty,
+            }
+        }
     }
+}
+
+/// Goes on with a call that was not over in its batch, to its end.
+async fn go_on(
+    executor: &mut Executor<'_>,
+    session: &mut Session,
+    call: SlowCall,
+    entry: &'static Entry,
+    args: &Args<'_>,
+) {
+    match call {
+        SlowCall::Script(script) => script.go_on(executor, session, entry, args).await,
+        SlowCall::Transaction => transaction::execute_with_scripts(executor, session, entry, args).await,
+    }
+    session.skipped();
+    if session.client.has_mail() {
+        session.client.take_mail(&mut session.out);
+    }
+    executor.finish_batch();
 }
 
 /// Timers far beyond a year are as good as none and would overflow the clock.

@@ -16,9 +16,10 @@ use super::call::Call;
 use super::core::Core;
 use super::lazy_free;
 use super::reactor::Reactor;
+use super::script::ScriptInProgress;
 use super::session::{Origin, Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler, HostOutcome};
-use super::{Server, admission, commandstats};
+use super::{Server, admission, commandstats, script, transaction};
 use crate::command::{Args, BlockOnKeys, BlockingFn, Flags, Handler, Outcome};
 use crate::keyspace::{KeyExpiry, Reader, Snapshot, WriteTxn};
 use crate::protocol::{ErrorReply, Reply};
@@ -35,8 +36,10 @@ pub enum Held<'s> {
 pub enum Execution {
     /// Its reply, if any, is in the session.
     Done,
-    /// It can only be run by [`Executor::run_slow`]: a script, or a transaction.
-    Slow,
+    /// A script has begun and is not over. Its unit is open: this executor must go on with it.
+    Suspended(Box<ScriptInProgress>),
+    /// EXEC of a transaction that holds scripts, any of which may be suspended.
+    Transaction,
     /// It is to be tried again: a script holds the dataset, or clients are paused.
     Held(admission::Hold),
     /// The client waits for what others do.
@@ -139,10 +142,15 @@ impl<'s> Executor<'s> {
 
     /// Ends the batch: releases the guard and makes durable what it wrote, as `appendfsync` asks.
     pub fn finish_batch(&mut self) {
+        self.make_durable();
+        self.release();
+    }
+
+    /// Gives what was published so far to the AOF and the replicas. Comes before the replies are sent.
+    pub fn make_durable(&mut self) {
         if std::mem::take(&mut self.wrote) {
             self.hand_over();
         }
-        self.release();
     }
 
     fn hand_over(&mut self) {
@@ -236,7 +244,7 @@ impl<'s> Executor<'s> {
         let execution = match admission {
             Ok(admission::Admission::Run(entry)) => self.call(session, entry, args),
             Ok(admission::Admission::Queue(entry)) => {
-                let reads = super::script::only_reads(self, session, entry, args);
+                let reads = script::only_reads(self, session, entry, args);
                 let flags = if reads { entry.flags.without(Flags::MAY_REPLICATE) } else { entry.flags };
                 queue(session, entry, flags, args);
                 Execution::Done
@@ -247,9 +255,8 @@ impl<'s> Executor<'s> {
                 Execution::Done
             }
         };
-        if session.reply_mode == ReplyMode::Skip && !matches!(execution, Execution::Slow | Execution::Held(_))
-        {
-            session.reply_mode = ReplyMode::On;
+        if matches!(execution, Execution::Done | Execution::Wait(_) | Execution::Replicate(_)) {
+            session.skipped();
         }
         execution
     }
@@ -344,12 +351,14 @@ impl<'s> Executor<'s> {
                 self.end_of_write(session);
                 return self.host_outcome(session, entry, args, outcome);
             }
-            Handler::Host(HostHandler::Script(_) | HostHandler::Exec)
-                if self.server.scripts_running.holds() =>
-            {
-                return Execution::Held(admission::Hold::Script);
+            Handler::Host(HostHandler::Script(function)) => {
+                return match script::begin(self, session, entry, function, args) {
+                    script::Begun::Ended => Execution::Done,
+                    script::Begun::Suspended(script) => Execution::Suspended(script),
+                    script::Begun::Held => Execution::Held(admission::Hold::Script),
+                };
             }
-            Handler::Host(HostHandler::Script(_) | HostHandler::Exec) => return Execution::Slow,
+            Handler::Host(HostHandler::Exec) => return transaction::execute(self, session, entry, args),
         }
         Execution::Done
     }
@@ -522,7 +531,9 @@ impl<'s> Executor<'s> {
     /// The dataset is held for writing.
     pub fn apply(&mut self, session: &mut Session, entry: &'static Entry, args: &Args<'_>) {
         self.look_at_clock();
-        self.call(session, entry, args);
+        if let Execution::Suspended(script) = self.call(session, entry, args) {
+            script.run_out(self, session, args);
+        }
     }
 
     // ---- Units ----

@@ -32,11 +32,11 @@ pub mod roles;
 pub mod script;
 pub mod scripts_running;
 pub mod session;
-mod slow;
 pub mod slow_log;
 pub mod start;
 pub mod stats;
 pub mod table;
+mod transaction;
 
 use std::path::PathBuf;
 use std::sync::Arc;

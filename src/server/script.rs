@@ -70,25 +70,41 @@ impl ScriptRequest {
     }
 }
 
-/// Runs the script that a command asks for and puts its reply into the session.
-pub async fn run(
+/// How a call of a script began.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is over, and answered.
+    Ended,
+    /// Its first slice has ended and it has not.
+    Suspended(Box<ScriptInProgress>),
+    /// Another script holds the dataset.
+    Held,
+}
+
+/// Runs the script that a command asks for, for one slice. Most end in it, and their replies are in the session then.
+pub fn begin(
     executor: &mut Executor<'_>,
     session: &mut Session,
     entry: &'static Entry,
     function: ScriptFn,
     args: &Args<'_>,
-) {
-    let mut call = super::call::Call::new(executor, session, entry, args);
-    let request = function(&mut call);
-    let reply = match request {
+) -> Begun {
+    let request = function(&mut super::call::Call::new(executor, session, entry, args));
+    let begun = match request {
         Ok(request) => match check(executor, session, &request) {
-            Ok(()) => run_request(executor, session, &request, args).await,
-            Err(error) => Reply::Error(error),
+            Ok(()) => first_slice(executor, session, request, args),
+            Err(error) => Ok(Reply::Error(error)),
         },
-        Err(error) => Reply::Error(error),
+        Err(error) => Ok(Reply::Error(error)),
     };
-    session.reply(&reply);
-    executor.note(session, entry, args, &reply);
+    match begun {
+        Ok(reply) => {
+            session.reply(&reply);
+            executor.note(session, entry, args, &reply);
+            Begun::Ended
+        }
+        Err(begun) => begun,
+    }
 }
 
 /// Would this call run a script that only reads? One that cannot be run at all counts as one: nothing is to wait for.
@@ -159,12 +175,12 @@ fn check(executor: &Executor<'_>, session: &Session, request: &ScriptRequest) ->
     Ok(())
 }
 
-async fn run_request(
+fn first_slice(
     executor: &mut Executor<'_>,
     session: &mut Session,
-    request: &ScriptRequest,
+    request: ScriptRequest,
     args: &Args<'_>,
-) -> Reply<'static> {
+) -> Result<Reply<'static>, Begun> {
     let (keys, arguments) = args[request.first_key..].split_at(request.key_count);
     let code = match &request.program {
         Program::Script(script) => Code::Script(script),
@@ -173,33 +189,36 @@ async fn run_request(
     let run = executor.reactor.engine.borrow_mut().start(ScriptCall { code, keys, arguments });
     let run = match run {
         Ok(run) => run,
-        Err(error) => return Reply::Error(error),
+        Err(error) => return Ok(Reply::Error(error)),
     };
-    while (if request.is_read_only() { executor.hold_read() } else { executor.hold_write() }).is_err() {
-        executor.server.scripts_running.ended().await;
+    if (if request.is_read_only() { executor.hold_read() } else { executor.hold_write() }).is_err() {
+        executor.reactor.engine.borrow_mut().abandon(run);
+        return Err(Begun::Held);
     }
     let alone = !executor.in_unit();
     // The role may have changed until the dataset was free.
-    if alone && let Err(error) = check(executor, session, request) {
+    if alone && let Err(error) = check(executor, session, &request) {
         executor.reactor.engine.borrow_mut().abandon(run);
-        return Reply::Error(error);
+        return Ok(Reply::Error(error));
     }
     executor.begin_unit();
     if !request.is_read_only() && alone {
         executor.core_mut().writes.begin_journal();
     }
     let outer = Outer::enter(session);
-    let mut running = Running { executor, session, request, alone, targets: EffectTargets::ALL, shown: None };
-    let reply = running.run_to_the_end(run, args).await;
-    running.leave();
-    let Running { executor, session, .. } = running;
-    outer.restore(session);
-    executor.snapshot = None;
-    executor.end_unit(session);
-    reply
+    let mut script =
+        ScriptInProgress { run, request, outer, alone, targets: EffectTargets::ALL, shown: None };
+    match script.slice(executor, session) {
+        Some(reply) => {
+            script.leave(executor, session);
+            Ok(reply)
+        }
+        None => Err(Begun::Suspended(Box::new(script))),
+    }
 }
 
 /// What of the session a script's commands must not change.
+#[derive(Debug)]
 struct Outer {
     origin: Origin,
     database: usize,
@@ -216,18 +235,18 @@ impl Outer {
         outer
     }
 
-    fn restore(self, session: &mut Session) {
+    fn restore(&self, session: &mut Session) {
         session.origin = self.origin;
         session.protocol = self.protocol;
         session.select(self.database);
     }
 }
 
-/// A script in progress.
-struct Running<'r, 's> {
-    executor: &'r mut Executor<'s>,
-    session: &'r mut Session,
-    request: &'r ScriptRequest,
+/// A script that has begun.
+pub struct ScriptInProgress {
+    run: ScriptRun,
+    request: ScriptRequest,
+    outer: Outer,
     /// It is a unit of its own, not part of a transaction.
     alone: bool,
     targets: EffectTargets,
@@ -235,49 +254,77 @@ struct Running<'r, 's> {
     shown: Option<Arc<RunningScript>>,
 }
 
-impl Running<'_, '_> {
-    async fn run_to_the_end(&mut self, mut run: ScriptRun, args: &Args<'_>) -> Reply<'static> {
+impl std::fmt::Debug for ScriptInProgress {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ScriptInProgress").field("request", &self.request).finish_non_exhaustive()
+    }
+}
+
+impl ScriptInProgress {
+    /// Goes on to the end, letting others have their turns between slices, and answers.
+    pub async fn go_on(
+        mut self,
+        executor: &mut Executor<'_>,
+        session: &mut Session,
+        entry: &'static Entry,
+        args: &Args<'_>,
+    ) {
+        let reply = loop {
+            let shown = self.suspended(executor, session, args);
+            if let Some(reply) = self.kill(executor, &shown) {
+                break reply;
+            }
+            tokio::task::yield_now().await;
+            if let Some(reply) = self.slice(executor, session) {
+                break reply;
+            }
+        };
+        self.leave(executor, session);
+        session.reply(&reply);
+        executor.note(session, entry, args, &reply);
+    }
+
+    /// Goes on to the end without a turn for anybody: for what comes from a file or the primary, whose next command has to
+    /// wait anyway.
+    pub fn run_out(mut self, executor: &mut Executor<'_>, session: &mut Session, args: &Args<'_>) {
         loop {
-            let reactor = self.executor.reactor;
-            let progress = {
-                let mut host = Host {
-                    executor: self.executor,
-                    session: self.session,
-                    request: self.request,
-                    targets: &mut self.targets,
-                };
-                reactor.engine.borrow_mut().resume(&mut run, &mut host, SLICE)
-            };
-            match progress {
-                Progress::Done(result) => {
-                    if let Reply::Error(error) = &result.reply
-                        && !result.error_counted
-                    {
-                        self.executor.server.stats.count_error(error);
-                    }
-                    return result.reply;
-                }
-                Progress::Suspended => {
-                    let shown = self.suspended(&run, args);
-                    if let Some(reply) = self.kill(&shown, &mut run) {
-                        return reply;
-                    }
-                    tokio::task::yield_now().await;
-                }
+            let shown = self.suspended(executor, session, args);
+            if self.kill(executor, &shown).is_some() || self.slice(executor, session).is_some() {
+                break;
             }
         }
+        self.leave(executor, session);
+    }
+
+    /// Runs for a slice. `None`: the script is not over.
+    fn slice(&mut self, executor: &mut Executor<'_>, session: &mut Session) -> Option<Reply<'static>> {
+        let reactor = executor.reactor;
+        let mut host = Host { executor, session, request: &self.request, targets: &mut self.targets };
+        let progress = reactor.engine.borrow_mut().resume(&mut self.run, &mut host, SLICE);
+        let Progress::Done(result) = progress else { return None };
+        if let Reply::Error(error) = &result.reply
+            && !result.error_counted
+        {
+            executor.server.stats.count_error(error);
+        }
+        Some(result.reply)
     }
 
     /// A slice has ended and the script has not.
-    fn suspended(&mut self, run: &ScriptRun, args: &Args<'_>) -> Arc<RunningScript> {
-        let server = self.executor.server;
+    fn suspended(
+        &mut self,
+        executor: &mut Executor<'_>,
+        session: &Session,
+        args: &Args<'_>,
+    ) -> Arc<RunningScript> {
+        let server = executor.server;
         let config = server.config();
         let shown = match &self.shown {
             Some(shown) => shown.clone(),
             None => {
-                let name = String::from_utf8_lossy(run.name()).into_owned();
+                let name = String::from_utf8_lossy(self.run.name()).into_owned();
                 let command = args.iter().map(|arg| arg.to_vec()).collect();
-                let replicated = matches!(self.session.origin, Origin::Primary | Origin::Loader);
+                let replicated = matches!(session.origin, Origin::Primary | Origin::Loader);
                 let shown = RunningScript::new(name, self.request.program.is_function(), command, replicated);
                 server.scripts_running.add(&shown);
                 self.shown = Some(shown.clone());
@@ -286,14 +333,14 @@ impl Running<'_, '_> {
         };
         if self.request.is_read_only() && self.alone && config.read_only_scripts == ReadOnlyScripts::Snapshot
         {
-            if self.executor.snapshot.is_none() {
-                self.executor.go_on_snapshot();
+            if executor.snapshot.is_none() {
+                executor.go_on_snapshot();
             }
             return shown;
         }
         server.scripts_running.set_holds(&shown, true);
-        if self.executor.is_writing() {
-            shown.wrote.store(self.executor.core_mut().writes.unit_changed(), Relaxed);
+        if executor.is_writing() {
+            shown.wrote.store(executor.core().writes.unit_changed(), Relaxed);
         }
         let threshold = Duration::from_millis(config.busy_reply_threshold_ms);
         if shown.started.elapsed() >= threshold && !server.conditions.has(Conditions::BUSY) {
@@ -310,31 +357,33 @@ impl Running<'_, '_> {
     }
 
     /// Ends the script if somebody wants it and nothing speaks against it.
-    fn kill(&mut self, shown: &RunningScript, run: &mut ScriptRun) -> Option<Reply<'static>> {
+    fn kill(&mut self, executor: &mut Executor<'_>, shown: &RunningScript) -> Option<Reply<'static>> {
         match shown.kill() {
             Kill::No => return None,
             Kill::Yes if shown.wrote.load(Relaxed) => return None,
             Kill::Yes => {}
             Kill::Rollback => {
-                if self.executor.is_writing() {
-                    let core = self.executor.core_mut();
+                if executor.is_writing() {
+                    let core = executor.core_mut();
                     core.writes.rollback(&mut core.keyspace);
                 }
             }
         }
-        let reactor = self.executor.reactor;
         let word = if shown.is_function { "FUNCTION" } else { "SCRIPT" };
         tracing::info!("Lua script killed by user with {word} KILL.");
         let message = format!("ERR Script killed by user with {word} KILL.");
-        let error = reactor.engine.borrow_mut().kill(run.take(), &message);
-        self.executor.server.stats.count_error(&error);
+        let error = executor.reactor.engine.borrow_mut().kill(self.run.take(), &message);
+        executor.server.stats.count_error(&error);
         Some(Reply::Error(error))
     }
 
-    /// The script is over: nobody waits for it any more.
-    fn leave(&mut self) {
+    /// The script is over: what it did is published, and nobody waits for it any more.
+    fn leave(&mut self, executor: &mut Executor<'_>, session: &mut Session) {
+        self.outer.restore(session);
+        executor.snapshot = None;
+        executor.end_unit(session);
         let Some(shown) = self.shown.take() else { return };
-        let server = self.executor.server;
+        let server = executor.server;
         server.scripts_running.remove(&shown);
         if shown.holds.load(Relaxed) {
             server.scripts_running.set_holds(&shown, false);

@@ -130,6 +130,13 @@ impl Session {
         }
     }
 
+    /// The call that CLIENT REPLY SKIP was for is over.
+    pub fn skipped(&mut self) {
+        if self.reply_mode == ReplyMode::Skip {
+            self.reply_mode = ReplyMode::On;
+        }
+    }
+
     /// As [`reply`](Self::reply), of what CLIENT REPLY does not keep back: messages of subscriptions.
     pub fn push(&mut self, reply: &Reply<'_>) {
         encode::encode(reply, self.protocol(), &mut self.out);
