@@ -7,6 +7,7 @@
 //! Invariant: whether a command writes is a fact of its handler's type and is never declared.
 
 mod keys;
+mod short_names;
 mod table;
 
 use std::convert::Infallible;

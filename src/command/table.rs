@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 
+use super::short_names::ShortNames;
 use super::{Categories, Command, Flags, Handler};
 
 /// The number of an entry: dense from 0, the same through the life of the process.
@@ -47,13 +48,20 @@ pub struct CommandTable<H: 'static> {
     entries: Vec<TableEntry<H>>,
     /// Lower-case names, `parent|child` for subcommands. Renamed commands are under their new name only.
     by_name: HashMap<Box<[u8]>, CommandId, foldhash::fast::RandomState>,
+    /// The short ones of `by_name`.
+    short_names: ShortNames,
     longest_name: usize,
 }
 
 impl<H: Copy> CommandTable<H> {
     /// Builds the table from the data families and the server's own.
     pub fn new(data: &[&'static [Command<Infallible>]], host: &[&'static [Command<H>]]) -> Self {
-        let mut table = CommandTable { entries: Vec::new(), by_name: HashMap::default(), longest_name: 0 };
+        let mut table = CommandTable {
+            entries: Vec::new(),
+            by_name: HashMap::default(),
+            short_names: ShortNames::default(),
+            longest_name: 0,
+        };
         for command in data.iter().copied().flatten() {
             table.add(command, None, |handler| match handler {
                 Handler::Read(function) => Handler::Read(function),
@@ -65,6 +73,7 @@ impl<H: Copy> CommandTable<H> {
         for command in host.iter().copied().flatten() {
             table.add(command, None, |handler| handler);
         }
+        table.index_short_names();
         table
     }
 
@@ -109,6 +118,9 @@ impl<H> CommandTable<H> {
 
     /// The entry of `name` (any case; `parent|child` finds a subcommand).
     pub fn find(&self, name: &[u8]) -> Option<&TableEntry<H>> {
+        if let Some(id) = self.short_names.get(name) {
+            return Some(self.entry(id));
+        }
         let mut lower = [0u8; 64];
         let lower = lower.get_mut(..name.len()).filter(|_| name.len() <= self.longest_name)?;
         lower.copy_from_slice(name);
@@ -150,7 +162,12 @@ impl<H> CommandTable<H> {
             self.longest_name = self.longest_name.max(new.len());
             self.by_name.insert(new.into(), id);
         }
+        self.index_short_names();
         true
+    }
+
+    fn index_short_names(&mut self) {
+        self.short_names = ShortNames::of(self.by_name.iter().map(|(name, id)| (&**name, *id)));
     }
 }
 

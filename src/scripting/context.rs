@@ -46,6 +46,20 @@ pub(super) enum Job {
     },
 }
 
+impl Job {
+    /// The script's digest or the function's name, for error texts and for whoever asks what runs.
+    pub(super) fn name(&self) -> Vec<u8> {
+        match self {
+            Job::Script { script, .. } | Job::Compile { script, .. } => script.digest().hex().to_vec(),
+            Job::Function { library, index, .. } => library
+                .functions()
+                .get(*index)
+                .map_or(Vec::new(), |function| function.name.clone().into_bytes()),
+            Job::None | Job::Load { .. } => Vec::new(),
+        }
+    }
+}
+
 /// What came of a job.
 pub(super) enum Outcome {
     None,
@@ -90,8 +104,6 @@ pub(super) struct Context {
     pub(super) panic: Option<Box<dyn Any + Send>>,
     pub(super) job: Job,
     pub(super) outcome: Outcome,
-    /// The digest or the function's name, for error texts.
-    pub(super) name: Vec<u8>,
     /// The protocol version in which commands answer the script.
     pub(super) protocol: u8,
     pub(super) random: Random,
@@ -130,7 +142,6 @@ impl Context {
             panic: None,
             job: Job::None,
             outcome: Outcome::None,
-            name: Vec::new(),
             protocol: 2,
             random: Random::default(),
             loading: None,

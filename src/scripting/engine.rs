@@ -44,7 +44,7 @@ pub struct ScriptCall<'a> {
 
 /// A run that is not over. Can be moved to another thread, and gone on with there by another engine.
 pub struct ScriptRun {
-    interpreter: Option<Interpreter>,
+    interpreter: Option<Box<Interpreter>>,
 }
 
 /// What a script answered.
@@ -64,8 +64,8 @@ pub enum Progress {
 
 /// See the module's comment. One for each thread that runs scripts.
 pub struct Engine {
-    idle_scripts: Vec<Interpreter>,
-    idle_functions: Vec<Interpreter>,
+    idle_scripts: Vec<Box<Interpreter>>,
+    idle_functions: Vec<Box<Interpreter>>,
     stacks: Vec<DefaultStack>,
     script_max_memory: usize,
 }
@@ -78,13 +78,13 @@ impl Default for Engine {
 
 impl ScriptRun {
     /// The digest of the script in hexadecimal digits, or the name of the function.
-    pub fn name(&self) -> &[u8] {
-        self.interpreter.as_ref().map_or(b"", Interpreter::name)
+    pub fn name(&self) -> Vec<u8> {
+        self.interpreter.as_ref().map_or(Vec::new(), |interpreter| interpreter.name())
     }
 
     /// The bytes that its Lua state uses.
     pub fn used_memory(&self) -> usize {
-        self.interpreter.as_ref().map_or(0, Interpreter::used_bytes)
+        self.interpreter.as_ref().map_or(0, |interpreter| interpreter.used_bytes())
     }
 
     /// The run, to be given away; what is left behind is over.
@@ -117,7 +117,7 @@ impl Engine {
     /// The bytes used by the idle interpreters for scripts and for functions (`used_memory_vm_eval`,
     /// `used_memory_vm_functions`). Those that run are not in it: see [`ScriptRun::used_memory`].
     pub fn used_memory(&self) -> (usize, usize) {
-        let sum = |idle: &[Interpreter]| idle.iter().map(Interpreter::used_bytes).sum();
+        let sum = |idle: &[Box<Interpreter>]| idle.iter().map(|interpreter| interpreter.used_bytes()).sum();
         (sum(&self.idle_scripts), sum(&self.idle_functions))
     }
 
@@ -175,7 +175,7 @@ impl Engine {
                 resume_unwind(panic.unwrap_or_else(|| Box::new("a script's host panicked")));
             }
             Event::MemoryExceeded | Event::SliceEnded => {
-                let reply = memory_error(interpreter.name());
+                let reply = memory_error(&interpreter.name());
                 self.discard(interpreter);
                 ScriptResult { reply, error_counted: false }
             }
@@ -270,7 +270,11 @@ impl Engine {
     }
 
     /// An interpreter with a stack, one that has compiled `script` if there is.
-    fn interpreter(&mut self, kind: Kind, script: Option<&Arc<Script>>) -> Result<Interpreter, ErrorReply> {
+    fn interpreter(
+        &mut self,
+        kind: Kind,
+        script: Option<&Arc<Script>>,
+    ) -> Result<Box<Interpreter>, ErrorReply> {
         let idle = match kind {
             Kind::Scripts => &mut self.idle_scripts,
             Kind::Functions => &mut self.idle_functions,
@@ -283,7 +287,7 @@ impl Engine {
             }
             _ => idle.pop(),
         }
-        .unwrap_or_else(|| Interpreter::new(kind));
+        .unwrap_or_else(|| Box::new(Interpreter::new(kind)));
         if interpreter.needs_stack() {
             let stack = match self.stacks.pop() {
                 Some(stack) => stack,
@@ -296,7 +300,7 @@ impl Engine {
         Ok(interpreter)
     }
 
-    fn put_back(&mut self, interpreter: Interpreter) {
+    fn put_back(&mut self, interpreter: Box<Interpreter>) {
         let idle = match interpreter.kind() {
             Kind::Scripts => &mut self.idle_scripts,
             Kind::Functions => &mut self.idle_functions,
@@ -308,7 +312,7 @@ impl Engine {
         }
     }
 
-    fn discard(&mut self, interpreter: Interpreter) {
+    fn discard(&mut self, interpreter: Box<Interpreter>) {
         if let Some(stack) = interpreter.discard()
             && self.stacks.len() < IDLE_STACKS
         {

@@ -119,8 +119,8 @@ impl Interpreter {
     }
 
     /// The digest or name of what runs.
-    pub(super) fn name(&self) -> &[u8] {
-        &self.context().name
+    pub(super) fn name(&self) -> Vec<u8> {
+        self.context().job.name()
     }
 
     pub(super) fn has_compiled(&self, digest: &ScriptDigest) -> bool {
@@ -148,7 +148,6 @@ impl Interpreter {
         context.random = Random::default();
         context.outcome = Outcome::None;
         context.loading = None;
-        context.name.clear();
         context.lua
     }
 
@@ -174,7 +173,6 @@ impl Interpreter {
             sandbox::set_global(lua, c"ARGV");
         }
         let context = self.context_mut();
-        context.name.extend_from_slice(&script.digest().hex());
         context.job = Job::Script { script: script.clone(), reference };
     }
 
@@ -207,7 +205,6 @@ impl Interpreter {
             push_list(lua, arguments);
         }
         let context = self.context_mut();
-        context.name.extend_from_slice(function.function().name.as_bytes());
         context.job =
             Job::Function { library: library.clone(), index: function.index, reference, loaded: None };
     }
@@ -256,7 +253,7 @@ impl Interpreter {
                 lua_getinfo(context.suspended_in, c"Sl".as_ptr(), &mut activation);
                 if activation.currentline >= 0 {
                     text.extend_from_slice(b" script: ");
-                    text.extend_from_slice(&context.name);
+                    text.extend_from_slice(&context.job.name());
                     text.extend_from_slice(b", on ");
                     text.extend_from_slice(CStr::from_ptr(activation.source).to_bytes());
                     text.extend_from_slice(format!(":{}.", activation.currentline).as_bytes());

@@ -176,7 +176,7 @@ unsafe fn set_raised_error(context: *mut Context) {
     // SAFETY: memory is not limited now; nothing raises.
     unsafe {
         let lua = (*context).lua;
-        let name = &(*context).name;
+        let name = (*context).job.name();
         let mut text = Vec::new();
         let mut error_counted = false;
         if lua_type(lua, -1) == LUA_TTABLE {
@@ -189,7 +189,7 @@ unsafe fn set_raised_error(context: *mut Context) {
                 (push_text_field(lua, names.source), push_text_field(lua, names.line))
             {
                 text.extend_from_slice(b" script: ");
-                text.extend_from_slice(name);
+                text.extend_from_slice(&name);
                 text.extend_from_slice(b", on ");
                 text.extend_from_slice(source);
                 text.push(b':');
@@ -199,7 +199,7 @@ unsafe fn set_raised_error(context: *mut Context) {
         } else {
             let message = c_text(string_at(lua, -1).unwrap_or(b"execution failure"));
             text.extend_from_slice(b"ERR Error running script ");
-            text.extend_from_slice(name);
+            text.extend_from_slice(&name);
             text.extend_from_slice(b", ");
             text.extend_from_slice(&message[..message.len().min(100)]);
         }

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use std::hash::{Hash, Hasher};
+
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
@@ -17,8 +19,15 @@ use crate::protocol::ErrorReply;
 pub const EVAL_CAPACITY: usize = 500;
 
 /// The SHA1 of a script's body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ScriptDigest(pub [u8; 20]);
+
+impl Hash for ScriptDigest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // It is a hash already: any part of it is as good as all.
+        state.write_u64(self.0.iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte)));
+    }
+}
 
 impl ScriptDigest {
     /// The digest of a body.

@@ -25,6 +25,7 @@ use super::admission::{Hold, find_entry};
 use super::blocking::Waiting;
 use super::client::{Client, Close, Traits, Unblock};
 use super::commandstats;
+use super::config::ConfigReader;
 use super::execute::{Execution, Executor};
 use super::reactor::{READ_BUFFER, Reactor};
 use super::script::ScriptInProgress;
@@ -138,6 +139,7 @@ pub struct Connection {
     reactor: Rc<Reactor>,
     socket: Socket,
     session: Session,
+    config: ConfigReader,
     /// Bytes received and not yet run.
     input: Vec<u8>,
     parser: RequestParser,
@@ -157,6 +159,7 @@ impl Connection {
         let mut session = Session::new(client, Origin::Client);
         session.authenticated = server.is_open_to_all();
         Connection {
+            config: server.config.reader(),
             server,
             reactor,
             socket,
@@ -334,7 +337,7 @@ impl Connection {
         self.arguments.clear();
         let limits = Limits {
             unauthenticated: !self.session.authenticated,
-            ..Limits::client(self.server.config().proto_max_bulk_len)
+            ..Limits::client(self.config.get().proto_max_bulk_len)
         };
         while self.requests.len() < BATCH_REQUESTS {
             let inline = bytes.get(self.parser.consumed()).is_some_and(|byte| *byte != b'*');
@@ -372,7 +375,7 @@ impl Connection {
         let mut executor = Executor::new(home.server, home.reactor);
         if self.requests.len() > 1 {
             prefetch(&mut executor, self.session.database, &self.requests, &self.arguments, bytes);
-            executor.set_mark();
+            executor.look_at_clock();
         }
         let mut args: Vec<&[u8]> = Vec::with_capacity(8);
         let mut done = 0;
@@ -518,7 +521,7 @@ impl Connection {
     fn over_limits(&mut self) -> bool {
         let figures = &self.session.client.figures;
         figures.query_buffer.store(self.input.len(), Relaxed);
-        let limit = self.server.config().client_query_buffer_limit as usize;
+        let limit = self.config.get().client_query_buffer_limit as usize;
         if self.input.len() > limit {
             self.server.stats.query_buffer_disconnections.fetch_add(1, Relaxed);
             tracing::warn!(

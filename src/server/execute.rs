@@ -63,6 +63,8 @@ pub struct Executor<'s> {
     pub now_us: u64,
     /// The moment the last command ended, where the time of the next one begins.
     mark: Cell<Instant>,
+    /// The same moment by both clocks, so that one look at a clock per command is enough.
+    began: (Instant, u64),
     /// Did this batch write, so that the AOF is to be flushed before its replies go out?
     wrote: bool,
 }
@@ -73,6 +75,7 @@ pub struct ScriptHolds;
 
 impl<'s> Executor<'s> {
     pub fn new(server: &'s Arc<Server>, reactor: &'s Reactor) -> Self {
+        let now = Instant::now();
         let mut executor = Executor {
             server,
             reactor,
@@ -81,16 +84,28 @@ impl<'s> Executor<'s> {
             depth: 0,
             now_ms: 0,
             now_us: 0,
-            mark: Cell::new(Instant::now()),
+            mark: Cell::new(now),
+            began: (now, server.now_us()),
             wrote: false,
         };
-        executor.look_at_clock();
+        executor.next_moment();
         executor
     }
 
-    fn look_at_clock(&mut self) {
-        self.now_us = self.server.now_us();
+    /// The moment of the next command is that at which the last one ended.
+    fn next_moment(&mut self) {
+        let (instant, unix_us) = self.began;
+        let since = self.mark.get().saturating_duration_since(instant);
+        self.now_us = unix_us + since.as_nanos() as u64 / 1000;
         self.now_ms = self.now_us / 1000;
+    }
+
+    /// Time has passed that belongs to no command: the next one begins now.
+    pub fn look_at_clock(&mut self) {
+        let now = Instant::now();
+        self.mark.set(now);
+        self.began = (now, self.server.now_us());
+        self.next_moment();
     }
 
     // ---- The guard ----
@@ -223,7 +238,7 @@ impl<'s> Executor<'s> {
         args: &Args<'_>,
     ) -> Execution {
         if self.depth == 0 {
-            self.look_at_clock();
+            self.next_moment();
         }
         if let Some(entry) = entry {
             session.client.figures.last_command.store(entry.id.0.into(), Relaxed);
@@ -650,11 +665,6 @@ impl Executor<'_> {
             entry.handler,
             Handler::Write(_) | Handler::Blocking(_) | Handler::Host(HostHandler::Writing(_))
         )
-    }
-
-    /// The time of the next command begins now.
-    pub fn set_mark(&mut self) {
-        self.mark.set(Instant::now());
     }
 
     /// May the entry run on a snapshot, without the guard?

@@ -322,7 +322,7 @@ impl ScriptInProgress {
         let shown = match &self.shown {
             Some(shown) => shown.clone(),
             None => {
-                let name = String::from_utf8_lossy(self.run.name()).into_owned();
+                let name = String::from_utf8_lossy(&self.run.name()).into_owned();
                 let command = args.iter().map(|arg| arg.to_vec()).collect();
                 let replicated = matches!(session.origin, Origin::Primary | Origin::Loader);
                 let shown = RunningScript::new(name, self.request.program.is_function(), command, replicated);

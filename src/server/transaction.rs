@@ -48,6 +48,7 @@ pub async fn execute_with_scripts(
 ) {
     while executor.hold_write().is_err() {
         executor.server.scripts_running.ended().await;
+        executor.look_at_clock();
     }
     let Some(opened) = Opened::open(executor, session, entry, args) else { return };
     for queued in &opened.queued {
@@ -124,7 +125,6 @@ impl Opened {
         if session.reply_mode != ReplyMode::On {
             session.out.truncate(self.reply_at);
         }
-        executor.set_mark();
         count(executor, session, entry, args, &Reply::None);
     }
 }
@@ -136,7 +136,6 @@ fn begin_queued(
     entry: &'static Entry,
     args: &Args<'_>,
 ) -> (usize, Execution) {
-    executor.set_mark();
     (session.out.len(), executor.call(session, entry, args))
 }
 
