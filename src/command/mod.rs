@@ -51,8 +51,10 @@ pub struct BlockOnKeys {
     pub kind: Kind,
     /// Milliseconds; 0 waits for ever.
     pub timeout_ms: u64,
-    /// What the client gets when the time is over, and what a transaction or a script gets at once.
+    /// What the client gets when the time is over.
     pub on_timeout: Reply<'static>,
+    /// What a transaction or a script gets at once, since it cannot wait.
+    pub when_denied: Reply<'static>,
 }
 
 /// What runs when the command is called. `H` is the server's own kind of handler.

@@ -256,6 +256,9 @@ fn expire(transaction: &mut WriteTxn<'_>, args: &Args<'_>, form: &Form) -> Comma
         let event = if passed { "hexpired" } else { "hexpire" };
         transaction.changed(EventClasses::HASH, event, key, changed.len() as u64);
         transaction.remove_if_empty(key);
+        if !passed {
+            transaction.field_expires(key, at_ms.max(0) as u64);
+        }
     }
     Ok(Reply::Array(answers.into_iter().map(Reply::Integer).collect()))
 }
@@ -409,9 +412,11 @@ fn hgetex(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandResult<'sta
                 "hexpired"
             }
             Some(at_ms) => {
+                let moment_ms = at_ms.max(0) as u64;
                 let at_ms = decimal(at_ms);
                 let head: &[&[u8]] = &[b"HPEXPIREAT", key, &at_ms, b"FIELDS", &number];
                 transaction.state_effect(&[head, &changed].concat());
+                transaction.field_expires(key, moment_ms);
                 "hexpire"
             }
             None => {
@@ -539,6 +544,9 @@ fn hsetex(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandResult<'sta
         transaction.state_effect(&told);
     }
     transaction.changed(EventClasses::HASH, "hset", key, data.len() as u64 / 2);
+    if let Some(at_ms) = at_ms {
+        transaction.field_expires(key, at_ms.max(0) as u64);
+    }
     if at_ms.is_some() {
         transaction.notify(EventClasses::HASH, "hexpire", key);
     }

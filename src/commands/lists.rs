@@ -303,7 +303,7 @@ pub const COMMANDS: &[DataCommand] = &[
             let timeout_ms = parse::timeout_ms(args[1])?;
             Ok(match pop_first(transaction, &wanted)? {
                 Some(reply) => reply.into(),
-                None => wait(wanted.keys, timeout_ms),
+                None => wait(wanted.keys, timeout_ms, Reply::NilArray),
             })
         })
     },
@@ -655,7 +655,7 @@ fn waiting_pop_one(
         transaction.state_effect(&[pop_name(end), key]);
         return Ok(Reply::Array(vec![Reply::Owned(key.to_vec()), element]).into());
     }
-    Ok(wait(keys, timeout_ms))
+    Ok(wait(keys, timeout_ms, Reply::NilArray))
 }
 
 /// Moves an element between the lists that `effect` names after its own name, and states that effect.
@@ -668,18 +668,20 @@ fn waiting_move(
 ) -> Result<Outcome<'static>, ErrorReply> {
     let (source, destination) = (effect[1], effect[2]);
     let Some(reply) = move_element(transaction, source, destination, from, to)? else {
-        return Ok(wait(&[source], timeout_ms));
+        return Ok(wait(&[source], timeout_ms, Reply::Nil));
     };
     transaction.state_effect(effect);
     Ok(reply.into())
 }
 
-fn wait(keys: &[&[u8]], timeout_ms: u64) -> Outcome<'static> {
+/// `when_denied`: the reply of the variant that does not block, when there is nothing.
+fn wait(keys: &[&[u8]], timeout_ms: u64, when_denied: Reply<'static>) -> Outcome<'static> {
     Outcome::Block(BlockOnKeys {
         keys: keys.iter().map(|key| key.to_vec()).collect(),
         kind: Kind::List,
         timeout_ms,
         on_timeout: Reply::NilArray,
+        when_denied,
     })
 }
 

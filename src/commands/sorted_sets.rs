@@ -647,5 +647,6 @@ fn wait(keys: &[&[u8]], timeout_ms: u64) -> Outcome<'static> {
         kind: Kind::SortedSet,
         timeout_ms,
         on_timeout: Reply::NilArray,
+        when_denied: Reply::NilArray,
     })
 }

@@ -4,7 +4,7 @@
 //! or before its time (see `expiry_index`).
 
 use super::expiry_index::ExpiryIndex;
-use super::{Entry, Presence};
+use super::{Entry, Presence, ValueRef};
 use crate::types::dictionary::{self, Dictionary};
 
 #[derive(Debug, Default, Clone)]
@@ -12,6 +12,8 @@ pub struct Database {
     pub(super) entries: Dictionary<Entry>,
     pub(super) expiring: usize,
     pub(super) expiry_index: ExpiryIndex,
+    /// Of hashes with fields that expire, by the earliest of them.
+    field_expiry_index: ExpiryIndex,
 }
 
 impl Database {
@@ -52,6 +54,9 @@ impl Database {
     pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
         let expiry = entry.expire_at_ms();
         let hash = dictionary::hash(entry.key());
+        if let Some(at_ms) = next_field_expiry(&entry) {
+            self.field_expiry_index.add(at_ms, hash);
+        }
         let old = self.entries.insert_hashed(hash, entry);
         let old_expiry = old.as_ref().and_then(Entry::expire_at_ms);
         self.note_expiry(hash, old_expiry, expiry);
@@ -106,6 +111,31 @@ impl Database {
         (due, taken)
     }
 
+    /// A field of the hash `key` expires at `at_ms` (or later).
+    pub(super) fn note_field_expiry(&mut self, key: &[u8], at_ms: u64) {
+        self.field_expiry_index.add(at_ms, dictionary::hash(key));
+    }
+
+    /// As [`take_due`](Self::take_due), of hashes with fields that have expired. The caller removes those, and notes the
+    /// next expiry of what is left.
+    pub(super) fn take_due_fields(&mut self, now_ms: u64, most: usize) -> (Vec<Vec<u8>>, usize) {
+        let records = self.field_expiry_index.take_due(now_ms, most);
+        let taken = records.len();
+        let mut due = Vec::new();
+        for hash in records {
+            let Some(entry) = self.entries.find_hashed(hash, |entry| next_field_expiry(entry).is_some())
+            else {
+                continue;
+            };
+            match next_field_expiry(entry) {
+                Some(at_ms) if at_ms <= now_ms => due.push(entry.key().to_vec()),
+                Some(at_ms) => self.field_expiry_index.add(at_ms, hash),
+                None => {}
+            }
+        }
+        (due, taken)
+    }
+
     /// The mean remaining life in milliseconds over a sample of the entries with an expiry; 0 without any.
     pub fn average_ttl_ms(&self, now_ms: u64) -> u64 {
         let mut total = 0u64;
@@ -116,5 +146,13 @@ impl Database {
             count += 1;
         }
         total.checked_div(count).unwrap_or(0)
+    }
+}
+
+/// When the first field of the entry expires, in milliseconds of Unix time, if it is a hash that has such fields.
+pub(super) fn next_field_expiry(entry: &Entry) -> Option<u64> {
+    match entry.value() {
+        ValueRef::Hash(hash) => hash.next_expiry_ms().map(|at_ms| at_ms.max(0) as u64),
+        _ => None,
     }
 }

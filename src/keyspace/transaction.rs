@@ -32,6 +32,7 @@ pub struct WriteState {
     /// Changes ever made; the difference to the last save is `rdb_changes_since_last_save`.
     pub changes: u64,
     pub expired_keys: u64,
+    pub expired_fields: u64,
     /// Are changed keys wanted by client-side caching?
     pub tracking: bool,
     changes_at_begin: u64,
@@ -57,6 +58,9 @@ pub struct Aftermath {
     /// Keys that changed, in order; only filled while [`WriteState::tracking`] is on.
     pub touched: Vec<(usize, Box<[u8]>)>,
 }
+
+/// How many fields of one hash are deleted in one go.
+const FIELDS_AT_ONCE: usize = 1024;
 
 impl WriteState {
     /// Begins a unit that [`rollback`](Self::rollback) can undo.
@@ -391,6 +395,48 @@ impl<'k> WriteTxn<'k> {
         let due = |entry: &Entry| entry.expire_at_ms().is_some_and(|at| at <= now_ms);
         if self.expiry == KeyExpiry::Delete && self.keyspace.databases[database].get(key).is_some_and(due) {
             self.expire(key);
+        }
+    }
+
+    /// A field of the hash `key` expires at `at_ms`.
+    pub fn field_expires(&mut self, key: &[u8], at_ms: u64) {
+        self.keyspace.databases[self.database].note_field_expiry(key, at_ms);
+    }
+
+    /// Deletes fields that have expired, of up to `most` hashes of all databases. Returns how many records it looked at.
+    pub fn expire_fields_due(&mut self, most: usize) -> usize {
+        let mut looked = 0;
+        for database in 0..self.keyspace.databases.len() {
+            self.database = database;
+            let (due, taken) = self.keyspace.databases[database].take_due_fields(self.now_ms, most - looked);
+            looked += taken;
+            for key in due {
+                self.expire_fields(&key);
+            }
+        }
+        looked
+    }
+
+    fn expire_fields(&mut self, key: &[u8]) {
+        let now_ms = i64::try_from(self.now_ms).unwrap_or(i64::MAX);
+        let Ok(Some(hash)) = self.change_hash(key) else { return };
+        let fields: Vec<Vec<u8>> =
+            hash.expired(now_ms, FIELDS_AT_ONCE).iter().map(|field| field.name.to_vec()).collect();
+        for field in &fields {
+            hash.remove(field);
+        }
+        let next = hash.next_expiry_ms();
+        if !fields.is_empty() {
+            self.state.expired_fields += fields.len() as u64;
+            let mut effect: Vec<&[u8]> = vec![b"HDEL", key];
+            effect.extend(fields.iter().map(Vec::as_slice));
+            self.state.effects.record(self.database, &effect);
+            self.changed(EventClasses::HASH, "hexpired", key, fields.len() as u64);
+        }
+        if !self.remove_if_empty(key)
+            && let Some(at_ms) = next
+        {
+            self.field_expires(key, at_ms.max(0) as u64);
         }
     }
 

@@ -43,7 +43,7 @@ fn delete_expired(server: &Arc<Server>, budget: Duration) {
         let Some(mut core) = server.core.try_write_for(Duration::from_millis(1)) else { return };
         let core = &mut *core;
         let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, 0, server.now_ms());
-        let looked = transaction.expire_due(EXPIRE_BATCH);
+        let looked = transaction.expire_due(EXPIRE_BATCH).max(transaction.expire_fields_due(EXPIRE_BATCH));
         publish_unit(server, core);
         server.hand_over(core);
         if looked < EXPIRE_BATCH {

@@ -419,7 +419,7 @@ impl<'s> Executor<'s> {
                 let mut transaction = self.transaction(session);
                 let reply = match transaction.call(args, |transaction| function(transaction, args)) {
                     Ok(Outcome::Reply(reply)) => reply,
-                    Ok(Outcome::Block(block)) => block.on_timeout,
+                    Ok(Outcome::Block(block)) => block.when_denied,
                     Err(error) => Reply::Error(error),
                 };
                 note(server, reactor, &self.mark, session, entry, args, &reply);
@@ -486,7 +486,7 @@ impl<'s> Executor<'s> {
                 return Execution::Wait(self.block(session, entry, function, args, block));
             }
             // Inside a transaction or a script nobody can wait.
-            Ok(Outcome::Block(block)) => block.on_timeout,
+            Ok(Outcome::Block(block)) => block.when_denied,
             Ok(Outcome::Reply(reply)) => reply,
             Err(error) => Reply::Error(error),
         };

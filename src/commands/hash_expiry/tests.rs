@@ -2,6 +2,7 @@
 
 use super::super::testing::TestData;
 use crate::keyspace::KeyExpiry;
+use crate::keyspace::WriteTxn;
 
 /// The moment at which the clock of the tests stands, in Unix milliseconds.
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -239,4 +240,52 @@ fn gets_on_the_way() {
         hgetdel none fields 2 a a => [(nil), (nil)]
         "#,
     );
+}
+
+/// Deletes what is due, as the server does by itself, and returns the names of the events.
+fn expire_fields(data: &mut TestData) -> Vec<&'static str> {
+    let mut transaction = WriteTxn::new(&mut data.keyspace, &mut data.state, 0, data.now_ms);
+    transaction.expire_fields_due(100);
+    data.state.finish(&data.keyspace).events.iter().map(|event| event.name).collect()
+}
+
+#[test]
+fn fields_are_deleted_when_their_time_has_passed() {
+    let mut data = TestData::new();
+    data.check("hset h a 1 b 2 c 3 => (integer) 3");
+    data.check("hpexpire h 1000 fields 1 a => [(integer) 1]");
+    data.check("hsetex h px 5000 fields 1 b 2 => (integer) 1");
+    data.check("hgetex h px 9000 fields 1 c => [\"3\"]");
+    data.effects();
+    data.now_ms += 2_000;
+    expire_fields(&mut data);
+    assert_eq!(data.effects(), ["HDEL h a"]);
+    data.now_ms += 4_000;
+    expire_fields(&mut data);
+    assert_eq!(data.effects(), ["HDEL h b"]);
+    data.now_ms += 4_000;
+    assert_eq!(expire_fields(&mut data), ["hexpired", "del"]);
+    assert_eq!(data.effects(), ["HDEL h c"]);
+    assert_eq!(data.state.expired_fields, 3);
+    data.check("exists h => (integer) 0");
+}
+
+#[test]
+fn fields_whose_time_was_moved_or_that_moved_with_their_hash_expire_once() {
+    let mut data = TestData::new();
+    data.check("hset h a 1 b 2 => (integer) 2");
+    data.check("hpexpire h 1000 fields 1 a => [(integer) 1]");
+    data.check("hpexpire h 3000 fields 1 a => [(integer) 1]");
+    data.check("rename h other => OK");
+    data.check("copy other copied => (integer) 1");
+    data.effects();
+    data.now_ms += 2_000;
+    expire_fields(&mut data);
+    assert_eq!(data.effects(), Vec::<String>::new());
+    data.now_ms += 2_000;
+    expire_fields(&mut data);
+    expire_fields(&mut data);
+    let mut effects = data.effects();
+    effects.sort();
+    assert_eq!(effects, ["HDEL copied a", "HDEL other a"]);
 }

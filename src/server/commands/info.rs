@@ -277,6 +277,7 @@ fn stats(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("sync_partial_ok", stats.partial_syncs.load(Relaxed));
     lines.put("sync_partial_err", stats.partial_syncs_refused.load(Relaxed));
     lines.put("expired_keys", core.writes.expired_keys);
+    lines.put("expired_fields", core.writes.expired_fields);
     lines.put("expired_stale_perc", "0.00");
     lines.put("expired_time_cap_reached_count", stats.expire_time_cap_reached.load(Relaxed));
     lines.put("expire_cycle_cpu_milliseconds", stats.expire_cycle_milliseconds.load(Relaxed));
