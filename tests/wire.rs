@@ -64,6 +64,15 @@ fn spawn(folder: &Path, options: &[&str]) -> Child {
         .expect("the server starts")
 }
 
+#[track_caller]
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "timed out: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn commands_transactions_and_scripts() {
     let server = Server::start(&[]);
@@ -179,4 +188,118 @@ fn garbage_ends_its_connection_only() {
     let error =
         redis::cmd("EVAL").arg("this is no Lua").arg(0).query::<Value>(&mut connection).expect_err("refused");
     assert_ne!(error.kind(), ErrorKind::Io, "{error}");
+}
+
+#[test]
+fn a_client_that_leaves_frees_its_slow_script() {
+    let server = Server::start(&[]);
+    let mut other = server.connect();
+    let socket = server.folder.path().join("socket");
+    let mut leaving = std::os::unix::net::UnixStream::connect(socket).expect("connected");
+    let script = "while true do end";
+    let request = format!("*3\r\n$7\r\nEVAL_RO\r\n${}\r\n{script}\r\n$1\r\n0\r\n", script.len());
+    std::io::Write::write_all(&mut leaving, request.as_bytes()).expect("sent");
+    let runs = |other: &mut redis::Connection| {
+        let clients: String = redis::cmd("CLIENT").arg("LIST").query(other).expect("clients");
+        clients.contains("cmd=eval_ro")
+    };
+    wait_until("the script runs", || runs(&mut other));
+    drop(leaving);
+    wait_until("the client is gone", || !runs(&mut other));
+    wait_until("the script is gone", || {
+        let killed = redis::cmd("SCRIPT").arg("KILL").query::<Value>(&mut other);
+        killed.is_err_and(|error| error.code() == Some("NOTBUSY"))
+    });
+}
+
+#[test]
+fn many_slow_scripts_take_turns() {
+    let server = Server::start(&["--read-only-script-threads", "1"]);
+    let mut other = server.connect();
+    let endless: Vec<_> = (0..5)
+        .map(|_| {
+            let mut connection = server.connect();
+            std::thread::spawn(move || {
+                redis::cmd("EVAL_RO").arg("while true do end").arg(0).query::<Value>(&mut connection)
+            })
+        })
+        .collect();
+    // Behind five that never end, one that takes a while gets its turns.
+    let sum: i64 = redis::cmd("EVAL_RO")
+        .arg("local sum = 0 for i = 1, 5e6 do sum = sum + 1 end return sum")
+        .arg(0)
+        .query(&mut other)
+        .expect("summed");
+    assert_eq!(sum, 5_000_000);
+    for _ in 0..5 {
+        redis::cmd("SCRIPT").arg("KILL").exec(&mut other).expect("killed");
+    }
+    for script in endless {
+        assert!(script.join().expect("the client's thread").is_err());
+    }
+}
+
+#[test]
+fn a_script_that_wrote_in_a_transaction_cannot_be_undone_alone() {
+    let server = Server::start(&["--busy-reply-threshold", "50"]);
+    let mut other = server.connect();
+    let mut connection = server.connect();
+    let slow = std::thread::spawn(move || {
+        redis::pipe()
+            .atomic()
+            .cmd("SET")
+            .arg("before")
+            .arg(1)
+            .cmd("EVAL")
+            .arg("redis.call('set', 'in', '1') for i = 1, 3e8 do end return 1")
+            .arg(0)
+            .query::<Value>(&mut connection)
+    });
+    wait_until("the server is busy", || redis::cmd("GET").arg("k").query::<Value>(&mut other).is_err());
+    for kill in [&["KILL"][..], &["KILL", "ROLLBACK"]] {
+        let refused = redis::cmd("SCRIPT").arg(kill).query::<Value>(&mut other).expect_err("it has written");
+        assert_eq!(refused.code(), Some("UNKILLABLE"), "{refused}");
+    }
+    slow.join().expect("the client's thread").expect("the transaction ended by itself");
+    let both: i64 = redis::cmd("EXISTS").arg("before").arg("in").query(&mut other).expect("exists");
+    assert_eq!(both, 2);
+}
+
+#[test]
+fn a_script_that_holds_the_dataset_too_long_is_undone() {
+    let server = Server::start(&["--busy-script-rollback-after", "300"]);
+    let mut connection = server.connect();
+    redis::cmd("SET").arg("k").arg("before").exec(&mut connection).expect("set");
+    let script = "redis.call('flushall') redis.call('set', 'k', 'after') while true do pcall(error) end";
+    let error = redis::cmd("EVAL").arg(script).arg(0).query::<Value>(&mut connection).expect_err("undone");
+    assert!(error.to_string().contains("killed"), "{error}");
+    let value: String = redis::cmd("GET").arg("k").query(&mut connection).expect("get");
+    assert_eq!(value, "before");
+}
+
+#[test]
+fn nothing_waits_for_a_write_script_that_is_suspended_on_its_thread() {
+    let server = Server::start(&["--busy-reply-threshold", "200"]);
+    let (mut other, mut watching) = (server.connect(), server.connect());
+    let (mut connection, mut blocked) = (server.connect(), server.connect());
+    redis::cmd("WATCH").arg("k").exec(&mut watching).expect("watched");
+    let script = "redis.call('set', 'x', '1') while true do end";
+    let slow =
+        std::thread::spawn(move || redis::cmd("EVAL").arg(script).arg(0).query::<Value>(&mut connection));
+    wait_until("the server is busy", || redis::cmd("GET").arg("k").query::<Value>(&mut other).is_err());
+    // Each of these needs the dataset, or something that stands beside it.
+    for command in [&["INFO"][..], &["DBSIZE"], &["WAIT", "0", "0"], &["DEBUG", "DIGEST"], &["ROLE"]] {
+        let busy = redis::cmd(command[0]).arg(&command[1..]).query::<Value>(&mut other);
+        assert!(busy.is_err_and(|error| error.code() == Some("BUSY")), "{command:?}");
+    }
+    redis::cmd("UNWATCH").exec(&mut watching).expect("unwatched beside the script");
+    redis::cmd("WATCH").arg("k").arg("x").exec(&mut watching).expect("watched beside the script");
+    drop(watching);
+    let stats: Value =
+        redis::cmd("FUNCTION").arg("STATS").query(&mut other).expect("functions beside the script");
+    drop(stats);
+    redis::cmd("SCRIPT").arg("KILL").arg("ROLLBACK").exec(&mut other).expect("killed");
+    assert!(slow.join().expect("the client's thread").is_err());
+    let pong: String = redis::cmd("PING").query(&mut blocked).expect("the server serves everyone again");
+    assert_eq!(pong, "PONG");
 }

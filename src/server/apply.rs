@@ -68,10 +68,10 @@ impl Server {
     pub fn reset_stats(&self) {
         self.stats.reset();
         self.scripts.reset_evicted();
-        for set in self.reactor_stats.iter().map(|stats| &**stats).chain([&self.unblocked_stats]) {
+        for set in self.all_stats() {
             set.reset();
         }
-        for counters in &self.reactor_counters {
+        for counters in self.all_counters() {
             counters.reset();
         }
     }

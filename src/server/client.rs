@@ -32,6 +32,8 @@ impl Traits {
     /// The link to this server's primary.
     pub const PRIMARY: Traits = Traits(1 << 5);
     pub const UNIX_SOCKET: Traits = Traits(1 << 6);
+    /// Its script goes on on another thread.
+    pub const AWAY: Traits = Traits(1 << 17);
     /// READONLY was sent.
     pub const READONLY: Traits = Traits(1 << 7);
     pub const NO_EVICT: Traits = Traits(1 << 8);

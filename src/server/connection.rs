@@ -29,6 +29,7 @@ use super::config::ConfigReader;
 use super::execute::{Execution, Executor};
 use super::reactor::{READ_BUFFER, Reactor};
 use super::script::ScriptInProgress;
+use super::scripts_running::{Kill, RunningScript};
 use super::session::{Origin, Session};
 use super::table::Entry;
 use super::transaction;
@@ -107,6 +108,7 @@ enum Stop<'h> {
     },
     Held(Postponed),
     Wait(Waiting),
+    Away(Arc<RunningScript>),
     Replicate(super::replicas::Handover),
     /// The peer sent what is no request: answer and close.
     Bad(ErrorReply),
@@ -125,6 +127,8 @@ enum State {
     /// A request is to be tried again.
     Held(Postponed),
     Waiting(Waiting),
+    /// Its script goes on on another thread.
+    Away(Arc<RunningScript>),
 }
 
 /// A request that was held back.
@@ -178,6 +182,10 @@ impl Connection {
     pub async fn serve(mut self) {
         let (server, reactor) = (self.server.clone(), self.reactor.clone());
         let handover = self.converse(Home { server: &server, reactor: &reactor }).await;
+        if let State::Away(script) = &self.state {
+            // Nobody wants its answer any more.
+            script.set_kill(Kill::Yes);
+        }
         super::commands::connection::leave(&self.server, &mut self.session).await;
         if let Some(handover) = handover {
             let rest = std::mem::take(&mut self.input);
@@ -425,6 +433,11 @@ impl Connection {
                     self.wait(waiting);
                     Stop::Empty
                 }
+                Stop::Away(script) => {
+                    self.session.client.set(Traits::AWAY, true);
+                    self.state = State::Away(script);
+                    Stop::Empty
+                }
                 Stop::Replicate(handover) => return Some(handover),
                 Stop::Bad(error) => {
                     self.server.stats.count_error(&error);
@@ -456,14 +469,14 @@ impl Connection {
     /// Mail has been put behind the replies; it may end what the connection waits for.
     async fn mail<'h>(&mut self, home: Home<'h>, unblock: Option<Unblock>) -> Stop<'h> {
         match (&self.state, unblock) {
-            (State::Waiting(_), Some(Unblock::Answered)) => self.resume(home),
+            (State::Waiting(_) | State::Away(_), Some(Unblock::Answered)) => self.resume(home),
             (State::Waiting(_), Some(Unblock::TimedOut)) => self.timed_out(home).await,
             (State::Waiting(waiting), Some(Unblock::Error)) if waiting.interruptible => {
                 let error = ErrorReply::new("UNBLOCKED client unblocked via CLIENT UNBLOCK");
                 self.give_up(home, move |_| Reply::Error(error)).await
             }
             (State::Held(_), _) => self.resume(home),
-            (State::Ready | State::Waiting(_), _) => Stop::Empty,
+            (State::Ready | State::Waiting(_) | State::Away(_), _) => Stop::Empty,
         }
     }
 
@@ -474,6 +487,10 @@ impl Connection {
                 self.resume(home)
             }
             State::Ready => self.resume(home),
+            State::Away(script) => {
+                self.state = State::Away(script);
+                Stop::Empty
+            }
             State::Waiting(waiting) => self.give_up(home, waiting.on_timeout).await,
         }
     }
@@ -499,6 +516,7 @@ impl Connection {
         let state = std::mem::replace(&mut self.state, State::Ready);
         self.timer = None;
         self.session.client.set(Traits::BLOCKED, false);
+        self.session.client.set(Traits::AWAY, false);
         self.session.client.set(Traits::POSTPONED, false);
         match state {
             State::Held(postponed) => {
@@ -513,7 +531,7 @@ impl Connection {
                     execution => stop(executor, execution, postponed.entry, &args),
                 }
             }
-            State::Ready | State::Waiting(_) => self.run_input(home),
+            State::Ready | State::Waiting(_) | State::Away(_) => self.run_input(home),
         }
     }
 
@@ -569,6 +587,7 @@ fn stop<'h>(
             match execution {
                 Execution::Held(hold) => Stop::Held(Postponed { hold, entry, args: owned() }),
                 Execution::Wait(waiting) => Stop::Wait(waiting),
+                Execution::Away(script) => Stop::Away(script),
                 Execution::Replicate(handover) => Stop::Replicate(handover),
                 Execution::Done | Execution::Suspended(_) | Execution::Transaction => Stop::Empty,
             }

@@ -62,7 +62,8 @@ fn close_idle(server: &Server) {
         return;
     }
     let now_ms = server.now_ms();
-    let exempt = [Traits::BLOCKED, Traits::PUBSUB, Traits::REPLICA, Traits::PRIMARY, Traits::MONITOR];
+    let exempt =
+        [Traits::BLOCKED, Traits::PUBSUB, Traits::REPLICA, Traits::PRIMARY, Traits::MONITOR, Traits::AWAY];
     for client in server.clients.all() {
         let idle = now_ms.saturating_sub(client.figures.last_interaction_ms.load(Relaxed));
         if idle > timeout_ms && !exempt.iter().any(|exempt| client.is(*exempt)) {

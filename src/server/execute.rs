@@ -17,6 +17,7 @@ use super::core::Core;
 use super::lazy_free;
 use super::reactor::Reactor;
 use super::script::ScriptInProgress;
+use super::scripts_running::RunningScript;
 use super::session::{Origin, Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler, HostOutcome};
 use super::{Server, admission, commandstats, script, transaction};
@@ -38,6 +39,8 @@ pub enum Execution {
     Done,
     /// A script has begun and is not over. Its unit is open: this executor must go on with it.
     Suspended(Box<ScriptInProgress>),
+    /// The script goes on on another thread; the client gets its reply by mail.
+    Away(Arc<RunningScript>),
     /// EXEC of a transaction that holds scripts, any of which may be suspended.
     Transaction,
     /// It is to be tried again: a script holds the dataset, or clients are paused.
@@ -54,7 +57,7 @@ pub struct Executor<'s> {
     pub reactor: &'s Reactor,
     held: Held<'s>,
     /// A read-only script that went on after its first slice reads here instead.
-    pub snapshot: Option<Snapshot>,
+    snapshot: Option<Snapshot>,
     /// How deep the running unit is nested: a script in a transaction is at 2.
     depth: u32,
     /// The moment of the running command; scripts and transactions keep theirs.
@@ -90,6 +93,11 @@ impl<'s> Executor<'s> {
         };
         executor.next_moment();
         executor
+    }
+
+    /// For a slice of a script that reads a snapshot and holds nothing.
+    pub fn on_snapshot(server: &'s Arc<Server>, reactor: &'s Reactor, snapshot: Snapshot) -> Self {
+        Executor { snapshot: Some(snapshot), ..Self::new(server, reactor) }
     }
 
     /// The moment of the next command is that at which the last one ended.
@@ -270,7 +278,7 @@ impl<'s> Executor<'s> {
                 Execution::Done
             }
         };
-        if matches!(execution, Execution::Done | Execution::Wait(_) | Execution::Replicate(_)) {
+        if !matches!(execution, Execution::Suspended(_) | Execution::Transaction | Execution::Held(_)) {
             session.skipped();
         }
         execution
@@ -370,6 +378,7 @@ impl<'s> Executor<'s> {
                 return match script::begin(self, session, entry, function, args) {
                     script::Begun::Ended => Execution::Done,
                     script::Begun::Suspended(script) => Execution::Suspended(script),
+                    script::Begun::Away(shown) => Execution::Away(shown),
                     script::Begun::Held => Execution::Held(admission::Hold::Script),
                 };
             }
@@ -562,12 +571,6 @@ impl<'s> Executor<'s> {
     pub fn end_unit(&mut self, session: &Session) {
         self.depth -= 1;
         self.end_of_write(session);
-    }
-
-    /// The script that runs here goes on on a snapshot, and the guard is let go.
-    pub fn go_on_snapshot(&mut self) {
-        self.snapshot = Some(self.core().keyspace.snapshot());
-        self.held = Held::Nothing;
     }
 
     /// Counts a finished call.

@@ -30,6 +30,7 @@ pub mod reactor;
 pub mod replicas;
 pub mod roles;
 pub mod script;
+mod script_workers;
 pub mod scripts_running;
 pub mod session;
 pub mod slow_log;
@@ -98,7 +99,10 @@ pub struct Server {
     /// One set per reactor.
     pub reactor_stats: Vec<Arc<CommandStats>>,
     /// Calls that were answered on behalf of waiting clients.
-    pub unblocked_stats: CommandStats,
+    pub unblocked_stats: Arc<CommandStats>,
+    /// What threads for scripts count, also those that have ended.
+    pub worker_counts: Mutex<Vec<(Arc<Counters>, Arc<CommandStats>)>>,
+    pub script_workers: script_workers::ScriptWorkers,
     /// Connections whose requests are held back.
     held: Mutex<Vec<Arc<Client>>>,
     /// 40 hex digits, another at each start.
@@ -218,9 +222,22 @@ impl Server {
         self.conditions.has(Conditions::REPLICA)
     }
 
+    /// The counters of all calls, set by set: reactors, threads for scripts, and calls that waited.
+    pub fn all_stats(&self) -> Vec<Arc<CommandStats>> {
+        let of_workers: Vec<_> = self.worker_counts.lock().iter().map(|(_, stats)| stats.clone()).collect();
+        self.reactor_stats.iter().cloned().chain(of_workers).chain([self.unblocked_stats.clone()]).collect()
+    }
+
+    /// The counters of lookups, set by set.
+    pub fn all_counters(&self) -> Vec<Arc<Counters>> {
+        let of_workers: Vec<_> =
+            self.worker_counts.lock().iter().map(|(counters, _)| counters.clone()).collect();
+        self.reactor_counters.iter().cloned().chain(of_workers).collect()
+    }
+
     /// Lookups of all reactors that found their key, and those that did not.
     pub fn hits_and_misses(&self) -> (u64, u64) {
-        self.reactor_counters
+        self.all_counters()
             .iter()
             .map(|counters| counters.hits_and_misses())
             .fold((0, 0), |(hits, misses), (more_hits, more_misses)| (hits + more_hits, misses + more_misses))
@@ -232,11 +249,12 @@ impl Server {
 
     /// Calls ever processed.
     pub fn commands_processed(&self) -> u64 {
-        let sets = self.reactor_stats.iter().map(|stats| &**stats).chain([&self.unblocked_stats]);
-        sets.map(|set| {
-            self.table.entries().iter().map(|entry| set.of(entry.id).calls.load(Relaxed)).sum::<u64>()
-        })
-        .sum()
+        let sets = self.all_stats();
+        sets.iter()
+            .map(|set| {
+                self.table.entries().iter().map(|entry| set.of(entry.id).calls.load(Relaxed)).sum::<u64>()
+            })
+            .sum()
     }
 }
 

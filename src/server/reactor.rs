@@ -32,6 +32,13 @@ impl Reactor {
         Self::with(server, server.reactor_counters[index].clone(), server.reactor_stats[index].clone())
     }
 
+    /// For a thread that goes on with scripts.
+    pub fn of_worker(server: &Server) -> Rc<Self> {
+        let reactor = Self::detached(server);
+        server.worker_counts.lock().push((reactor.counters.clone(), reactor.stats.clone()));
+        reactor
+    }
+
     /// For a thread that runs commands and has no connections; what it counts nobody sees.
     pub fn detached(server: &Server) -> Rc<Self> {
         Self::with(server, Arc::default(), Arc::new(CommandStats::new(server.table.len())))

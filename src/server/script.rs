@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use super::Server;
 use super::admission::{Conditions, find_entry};
 use super::commandstats;
 use super::config::{ReadOnlyScripts, ReplicaScripts};
 use super::execute::Executor;
+use super::script_workers::Job;
 use super::scripts_running::{Kill, RunningScript};
-use super::session::{Origin, Session};
+use super::session::{Origin, ReplyMode, Session};
 use super::table::{Entry, HostHandler, ScriptFn};
 use crate::command::{Args, Flags, Handler};
 use crate::protocol::{ErrorReply, Protocol, Reply};
@@ -77,6 +79,8 @@ pub enum Begun {
     Ended,
     /// Its first slice has ended and it has not.
     Suspended(Box<ScriptInProgress>),
+    /// The same, and it only reads: it goes on on another thread.
+    Away(Arc<RunningScript>),
     /// Another script holds the dataset.
     Held,
 }
@@ -92,7 +96,7 @@ pub fn begin(
     let request = function(&mut super::call::Call::new(executor, session, entry, args));
     let begun = match request {
         Ok(request) => match check(executor, session, &request) {
-            Ok(()) => first_slice(executor, session, request, args),
+            Ok(()) => first_slice(executor, session, entry, request, args),
             Err(error) => Ok(Reply::Error(error)),
         },
         Err(error) => Ok(Reply::Error(error)),
@@ -178,6 +182,7 @@ fn check(executor: &Executor<'_>, session: &Session, request: &ScriptRequest) ->
 fn first_slice(
     executor: &mut Executor<'_>,
     session: &mut Session,
+    entry: &'static Entry,
     request: ScriptRequest,
     args: &Args<'_>,
 ) -> Result<Reply<'static>, Begun> {
@@ -206,15 +211,51 @@ fn first_slice(
         executor.core_mut().writes.begin_journal();
     }
     let outer = Outer::enter(session);
-    let mut script =
-        ScriptInProgress { run, request, outer, alone, targets: EffectTargets::ALL, shown: None };
+    let changes_before = executor.core().writes.changes;
+    let mut script = ScriptInProgress {
+        run,
+        request,
+        outer,
+        alone,
+        changes_before,
+        targets: EffectTargets::ALL,
+        shown: None,
+    };
     match script.slice(executor, session) {
         Some(reply) => {
             script.leave(executor, session);
             Ok(reply)
         }
+        None if script.may_go_away(executor) => {
+            Err(Begun::Away(go_away(script, executor, session, entry, args)))
+        }
         None => Err(Begun::Suspended(Box::new(script))),
     }
+}
+
+/// Lets a read-only script go on where nobody waits for it: on a snapshot of this moment, on another thread.
+fn go_away(
+    mut script: ScriptInProgress,
+    executor: &mut Executor<'_>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: &Args<'_>,
+) -> Arc<RunningScript> {
+    let server = executor.server;
+    let shown = script.show(server, session, args);
+    let job = Job {
+        snapshot: executor.core().keyspace.snapshot(),
+        session: session.for_script(),
+        entry,
+        args: args.iter().map(|arg| arg.to_vec()).collect(),
+        is_silent: session.reply_mode != ReplyMode::On,
+        shown: shown.clone(),
+        script: Box::new(script),
+    };
+    job.script.outer.restore(session);
+    executor.end_unit(session);
+    server.run_away(job);
+    shown
 }
 
 /// What of the session a script's commands must not change.
@@ -249,6 +290,8 @@ pub struct ScriptInProgress {
     outer: Outer,
     /// It is a unit of its own, not part of a transaction.
     alone: bool,
+    /// Changes that the dataset had counted when it began.
+    changes_before: u64,
     targets: EffectTargets,
     /// Set when others can see it run: from its first suspension on.
     shown: Option<Arc<RunningScript>>,
@@ -297,7 +340,7 @@ impl ScriptInProgress {
     }
 
     /// Runs for a slice. `None`: the script is not over.
-    fn slice(&mut self, executor: &mut Executor<'_>, session: &mut Session) -> Option<Reply<'static>> {
+    pub fn slice(&mut self, executor: &mut Executor<'_>, session: &mut Session) -> Option<Reply<'static>> {
         let reactor = executor.reactor;
         let mut host = Host { executor, session, request: &self.request, targets: &mut self.targets };
         let progress = reactor.engine.borrow_mut().resume(&mut self.run, &mut host, SLICE);
@@ -319,28 +362,11 @@ impl ScriptInProgress {
     ) -> Arc<RunningScript> {
         let server = executor.server;
         let config = server.config();
-        let shown = match &self.shown {
-            Some(shown) => shown.clone(),
-            None => {
-                let name = String::from_utf8_lossy(&self.run.name()).into_owned();
-                let command = args.iter().map(|arg| arg.to_vec()).collect();
-                let replicated = matches!(session.origin, Origin::Primary | Origin::Loader);
-                let shown = RunningScript::new(name, self.request.program.is_function(), command, replicated);
-                server.scripts_running.add(&shown);
-                self.shown = Some(shown.clone());
-                shown
-            }
-        };
-        if self.request.is_read_only() && self.alone && config.read_only_scripts == ReadOnlyScripts::Snapshot
-        {
-            if executor.snapshot.is_none() {
-                executor.go_on_snapshot();
-            }
-            return shown;
-        }
+        let shown = self.show(server, session, args);
         server.scripts_running.set_holds(&shown, true);
         if executor.is_writing() {
-            shown.wrote.store(executor.core().writes.unit_changed(), Relaxed);
+            let writes = &executor.core().writes;
+            shown.wrote.store(writes.unit_changed() || writes.changes != self.changes_before, Relaxed);
         }
         let threshold = Duration::from_millis(config.busy_reply_threshold_ms);
         if shown.started.elapsed() >= threshold && !server.conditions.has(Conditions::BUSY) {
@@ -356,11 +382,48 @@ impl ScriptInProgress {
         shown
     }
 
+    /// Lets others see that the script runs.
+    fn show(&mut self, server: &Server, session: &Session, args: &Args<'_>) -> Arc<RunningScript> {
+        if let Some(shown) = &self.shown {
+            return shown.clone();
+        }
+        let name = String::from_utf8_lossy(&self.run.name()).into_owned();
+        let command = args.iter().map(|arg| arg.to_vec()).collect();
+        let replicated = matches!(session.origin, Origin::Primary | Origin::Loader);
+        let shown =
+            RunningScript::new(name, self.request.program.is_function(), command, replicated, !self.alone);
+        server.scripts_running.add(&shown);
+        self.shown = Some(shown.clone());
+        shown
+    }
+
+    /// May it go on on a snapshot?
+    fn may_go_away(&self, executor: &Executor<'_>) -> bool {
+        self.request.is_read_only()
+            && self.alone
+            && self.outer.origin == Origin::Client
+            && executor.server.config().read_only_scripts == ReadOnlyScripts::Snapshot
+    }
+
     /// Ends the script if somebody wants it and nothing speaks against it.
-    fn kill(&mut self, executor: &mut Executor<'_>, shown: &RunningScript) -> Option<Reply<'static>> {
+    pub fn kill(&mut self, executor: &mut Executor<'_>, shown: &RunningScript) -> Option<Reply<'static>> {
+        let limit_ms = executor.server.config().busy_script_rollback_after_ms;
+        let is_over = limit_ms > 0
+            && shown.holds.load(Relaxed)
+            && self.alone
+            && !shown.is_replicated
+            && shown.started.elapsed() >= Duration::from_millis(limit_ms);
+        if is_over {
+            tracing::warn!(
+                "A script has held the dataset for {limit_ms} ms: it is undone (busy-script-rollback-after)."
+            );
+            shown.set_kill(Kill::Rollback);
+        }
         match shown.kill() {
             Kill::No => return None,
             Kill::Yes if shown.wrote.load(Relaxed) => return None,
+            // What the rest of the transaction did cannot be told from what the script did.
+            Kill::Rollback if !self.alone && shown.wrote.load(Relaxed) => return None,
             Kill::Yes => {}
             Kill::Rollback => {
                 if executor.is_writing() {
@@ -378,9 +441,8 @@ impl ScriptInProgress {
     }
 
     /// The script is over: what it did is published, and nobody waits for it any more.
-    fn leave(&mut self, executor: &mut Executor<'_>, session: &mut Session) {
+    pub fn leave(&mut self, executor: &mut Executor<'_>, session: &mut Session) {
         self.outer.restore(session);
-        executor.snapshot = None;
         executor.end_unit(session);
         let Some(shown) = self.shown.take() else { return };
         let server = executor.server;

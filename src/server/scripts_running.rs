@@ -34,11 +34,19 @@ pub struct RunningScript {
     pub wrote: AtomicBool,
     /// It is run for the stream of the primary or a loader, whose history cannot be changed.
     pub is_replicated: bool,
+    /// It is part of a transaction, so what it wrote cannot be undone alone.
+    pub is_in_transaction: bool,
     kill: AtomicU8,
 }
 
 impl RunningScript {
-    pub fn new(name: String, is_function: bool, command: Vec<Vec<u8>>, is_replicated: bool) -> Arc<Self> {
+    pub fn new(
+        name: String,
+        is_function: bool,
+        command: Vec<Vec<u8>>,
+        is_replicated: bool,
+        is_in_transaction: bool,
+    ) -> Arc<Self> {
         Arc::new(RunningScript {
             name,
             is_function,
@@ -47,6 +55,7 @@ impl RunningScript {
             holds: AtomicBool::new(false),
             wrote: AtomicBool::new(false),
             is_replicated,
+            is_in_transaction,
             kill: AtomicU8::new(0),
         })
     }

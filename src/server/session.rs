@@ -108,6 +108,18 @@ impl Session {
         }
     }
 
+    /// What a script of this session needs of it when it goes on on another thread.
+    pub fn for_script(&self) -> Session {
+        Session {
+            database: self.database,
+            protocol: self.protocol,
+            authenticated: self.authenticated,
+            user: self.user.clone(),
+            touch: self.touch,
+            ..Session::new(self.client.clone(), self.origin)
+        }
+    }
+
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }

@@ -326,10 +326,10 @@ fn cpu(lines: &mut Lines, _server: &Arc<Server>, _core: &Core) {
 }
 
 fn commandstats(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
+    let sets = server.all_stats();
     for entry in server.table.entries() {
         let sum = |of: fn(&crate::server::commandstats::CommandCounters) -> u64| -> u64 {
-            let sets = server.reactor_stats.iter().map(|stats| &**stats).chain([&server.unblocked_stats]);
-            sets.map(|set| of(set.of(entry.id))).sum()
+            sets.iter().map(|set| of(set.of(entry.id))).sum()
         };
         let calls = sum(|counters| counters.calls.load(Relaxed));
         let rejected = sum(|counters| counters.rejected.load(Relaxed));

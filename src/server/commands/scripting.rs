@@ -11,6 +11,7 @@ use crate::server::call::{Call, Writes};
 use crate::server::script::{Program, ScriptRequest};
 use crate::server::scripts_running::Kill;
 use crate::server::table::{HostCommand, HostHandler, HostOutcome, ScriptFn};
+use std::sync::atomic::Ordering::Relaxed;
 
 const RUNNING: Flags =
     Flags::NOSCRIPT.and(Flags::SKIP_MONITOR).and(Flags::NO_MANDATORY_KEYS).and(Flags::STALE);
@@ -249,7 +250,13 @@ pub fn kill(call: &mut Call<'_, '_>, function: bool) -> Result<HostOutcome, Erro
         _ => return Err(super::wrong_arguments(call)),
     };
     let running = call.server().scripts_running.all();
-    let Some(script) = running.iter().find(|script| script.is_function == function) else {
+    let candidates = || running.iter().filter(|script| script.is_function == function);
+    // Of several, the one for which others wait; then the first that nobody has ended yet.
+    let script = candidates()
+        .find(|script| script.holds.load(Relaxed))
+        .or_else(|| candidates().find(|script| script.kill() == Kill::No))
+        .or_else(|| candidates().next());
+    let Some(script) = script else {
         return Err(if running.is_empty() {
             ErrorReply::new("NOTBUSY No scripts in execution right now.")
         } else if function {
@@ -267,7 +274,7 @@ pub fn kill(call: &mut Call<'_, '_>, function: bool) -> Result<HostOutcome, Erro
             "UNKILLABLE The busy script was sent by a master instance in the context of replication and cannot be killed.",
         ));
     }
-    if script.wrote.load(std::sync::atomic::Ordering::Relaxed) && !rollback {
+    if script.wrote.load(Relaxed) && (!rollback || script.is_in_transaction) {
         return Err(ErrorReply::new(
             "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \
              script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
