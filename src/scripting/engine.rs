@@ -64,7 +64,9 @@ pub enum Progress {
 
 /// See the module's comment. One for each thread that runs scripts.
 pub struct Engine {
+    #[expect(clippy::vec_box, reason = "they are large and move with every script")]
     idle_scripts: Vec<Box<Interpreter>>,
+    #[expect(clippy::vec_box, reason = "as above")]
     idle_functions: Vec<Box<Interpreter>>,
     stacks: Vec<DefaultStack>,
     script_max_memory: usize,
@@ -171,12 +173,12 @@ impl Engine {
             }
             Event::HostPanicked => {
                 let panic = interpreter.take_panic();
-                self.discard(interpreter);
+                self.discard(*interpreter);
                 resume_unwind(panic.unwrap_or_else(|| Box::new("a script's host panicked")));
             }
             Event::MemoryExceeded | Event::SliceEnded => {
                 let reply = memory_error(&interpreter.name());
-                self.discard(interpreter);
+                self.discard(*interpreter);
                 ScriptResult { reply, error_counted: false }
             }
         };
@@ -186,7 +188,7 @@ impl Engine {
     /// Ends a run that is not over, wherever it is. Nothing in the script can prevent or notice it.
     pub fn abandon(&mut self, run: ScriptRun) {
         if let Some(interpreter) = run.interpreter {
-            self.discard(interpreter);
+            self.discard(*interpreter);
         }
     }
 
@@ -231,16 +233,16 @@ impl Engine {
         match interpreter.resume(host, time_limit.unwrap_or(Duration::MAX)) {
             Event::Finished => {}
             Event::SliceEnded => {
-                self.discard(interpreter);
+                self.discard(*interpreter);
                 return Err(ErrorReply::new("ERR Error registering functions: ERR FUNCTION LOAD timeout"));
             }
             Event::MemoryExceeded => {
-                self.discard(interpreter);
+                self.discard(*interpreter);
                 return Err(ErrorReply::new("ERR Error registering functions: ERR not enough memory"));
             }
             Event::HostPanicked => {
                 let panic = interpreter.take_panic();
-                self.discard(interpreter);
+                self.discard(*interpreter);
                 resume_unwind(panic.unwrap_or_else(|| Box::new("a script's host panicked")));
             }
         }
@@ -308,11 +310,11 @@ impl Engine {
         if idle.len() < IDLE_INTERPRETERS && !interpreter.is_bloated() {
             idle.push(interpreter);
         } else {
-            self.discard(interpreter);
+            self.discard(*interpreter);
         }
     }
 
-    fn discard(&mut self, interpreter: Box<Interpreter>) {
+    fn discard(&mut self, interpreter: Interpreter) {
         if let Some(stack) = interpreter.discard()
             && self.stacks.len() < IDLE_STACKS
         {

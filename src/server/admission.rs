@@ -174,10 +174,8 @@ fn check_conditions(
     }
     if conditions.has(Conditions::PAUSED) && from_client {
         let (writes, may_replicate) = (any(Flags::WRITE), any(Flags::MAY_REPLICATE));
-        if server.pause_holds(writes, may_replicate)
-            && !(super::script::only_reads(executor, session, entry, args)
-                && !server.pause_holds(false, false))
-        {
+        let mut reads = || super::script::only_reads(executor, session, entry, args);
+        if server.pause_holds(writes, may_replicate) && (!reads() || server.pause_holds(false, false)) {
             return Ok(Some(Hold::Pause));
         }
     }
