@@ -426,6 +426,9 @@ impl Attached {
                             };
                         // Nothing is answered on a connection that carries the stream.
                         let _ = self.server.turn_soon(event).await;
+                    } else {
+                        self.refuse(&args);
+                        return false;
                     }
                 }
                 Ok(Parsed::Nothing | Parsed::EmptyLine) => {}
@@ -438,5 +441,16 @@ impl Attached {
                 Err(_) => return false,
             }
         }
+    }
+
+    /// A reply would end up in the middle of the stream.
+    fn refuse(&self, args: &[Vec<u8>]) {
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let name = match super::admission::find_entry(&self.server, &args) {
+            Some(entry) => entry.full_name.clone(),
+            None => String::from_utf8_lossy(&args[0][..args[0].len().min(64)]).to_lowercase(),
+        };
+        let client = super::commands::client::describe(&self.server, &self.client);
+        tracing::warn!("Replica generated a reply to command '{name}', disconnecting it: {client}");
     }
 }
