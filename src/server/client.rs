@@ -101,6 +101,8 @@ pub struct Figures {
     pub query_buffer_free: AtomicUsize,
     pub argument_bytes: AtomicUsize,
     pub output_buffer: AtomicUsize,
+    /// 0 while it is under its soft limit.
+    pub over_soft_limit_since_ms: AtomicU64,
     pub last_interaction_ms: AtomicU64,
     pub bytes_in: AtomicU64,
     pub bytes_out: AtomicU64,

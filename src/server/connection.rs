@@ -539,6 +539,11 @@ impl Connection {
     fn over_limits(&mut self) -> bool {
         let figures = &self.session.client.figures;
         figures.query_buffer.store(self.input.len(), Relaxed);
+        let waiting_bytes = self.session.out.len() - self.sent;
+        figures.output_buffer.store(waiting_bytes, Relaxed);
+        if waiting_bytes > READ_BUFFER {
+            self.server.check_output(&self.session.client, waiting_bytes);
+        }
         let limit = self.config.get().client_query_buffer_limit as usize;
         if self.input.len() > limit {
             self.server.stats.query_buffer_disconnections.fetch_add(1, Relaxed);

@@ -23,6 +23,7 @@ pub async fn run(server: Arc<Server>, _reactor: Rc<Reactor>) {
         if last_second.elapsed() >= Duration::from_secs(1) {
             last_second = Instant::now();
             server.sync_aof();
+            server.check_all_output();
         }
         if let Some(mut core) = server.core.try_write_for(Duration::from_millis(1)) {
             server.save_if_due(&mut core);

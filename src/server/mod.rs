@@ -23,6 +23,7 @@ pub mod link;
 pub mod loading;
 pub mod log;
 pub mod memory;
+mod output_limits;
 pub mod persistence;
 mod process;
 pub mod pubsub;
