@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use understudy::server::command_line;
-use understudy::server::config::Accept;
 use understudy::server::start;
+use understudy::server::users::UserLines;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    command_line::run(&arguments, &mut Accept, start::serve)
+    command_line::run(&arguments, &mut UserLines::default(), start::serve)
 }

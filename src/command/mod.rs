@@ -12,7 +12,9 @@ mod table;
 
 use std::convert::Infallible;
 
-pub use keys::{BeginSearch, FindKeys, KeyPosition, KeySpec, KeyUse, key_positions};
+pub use keys::{
+    BeginSearch, ChannelArguments, DatabaseArguments, FindKeys, KeyPosition, KeySpec, KeyUse, key_positions,
+};
 pub use table::{CommandId, CommandTable, TableEntry};
 
 use crate::keyspace::{Reader, WriteTxn};
@@ -28,6 +30,12 @@ pub type Args<'a> = [&'a [u8]];
 pub type ReadFn = for<'k> fn(&Reader<'k>, &Args<'_>) -> CommandResult<'k>;
 pub type WriteFn = fn(&mut WriteTxn<'_>, &Args<'_>) -> CommandResult<'static>;
 pub type BlockingFn = fn(&mut WriteTxn<'_>, &Args<'_>) -> Result<Outcome<'static>, ErrorReply>;
+/// Finds the keys of a call where key specifications cannot say all. `Err`: the arguments are no valid call.
+pub type FindKeysFn = fn(&Args<'_>) -> Result<Vec<KeyPosition>, ()>;
+/// Tells whether a call reads keys that its arguments do not name: the error for users who may not read every key.
+pub type UnnamedReadsFn = fn(&Args<'_>) -> Option<ErrorReply>;
+/// The indexes of arguments that no log may show: passwords, and what concerns users.
+pub type SecretsFn = fn(&Args<'_>) -> Vec<usize>;
 
 /// What a call of a command came to.
 #[derive(Debug)]
@@ -198,6 +206,12 @@ impl Categories {
         self.0 & other.0 == other.0
     }
 
+    /// The category of a name, without the `@`, in any case.
+    pub fn find(name: &[u8]) -> Option<Categories> {
+        let bit = Self::NAMES.iter().position(|known| name.eq_ignore_ascii_case(known.as_bytes()))?;
+        Some(Categories(1 << bit))
+    }
+
     /// The names of the categories in this set, without the `@`.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Self::NAMES.iter().enumerate().filter(move |(bit, _)| self.0 & (1 << bit) != 0).map(|(_, name)| *name)
@@ -357,6 +371,12 @@ pub struct Command<H: 'static> {
     /// Categories beyond those that follow from group, flags and handler.
     pub categories: Categories,
     pub keys: &'static [KeySpec],
+    /// Where `keys` do not say all.
+    pub find_keys: Option<FindKeysFn>,
+    pub unnamed_reads: Option<UnnamedReadsFn>,
+    pub secrets: Option<SecretsFn>,
+    pub channels: ChannelArguments,
+    pub databases: DatabaseArguments,
     pub arguments: &'static [Argument],
     pub subcommands: &'static [Command<H>],
     pub handler: Handler<H>,
@@ -374,6 +394,11 @@ impl<H: Copy> Command<H> {
             flags: Flags::NONE,
             categories: Categories::NONE,
             keys: &[],
+            find_keys: None,
+            unnamed_reads: None,
+            secrets: None,
+            channels: ChannelArguments::None,
+            databases: DatabaseArguments::None,
             arguments: &[],
             subcommands: &[],
             handler,

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use super::short_names::ShortNames;
-use super::{Categories, Command, Flags, Handler};
+use super::{Args, Categories, Command, Flags, Handler, KeyPosition, KeyUse, key_positions};
 
 /// The number of an entry: dense from 0, the same through the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +30,20 @@ pub struct TableEntry<H: 'static> {
 }
 
 impl<H> TableEntry<H> {
+    /// The keys that a call names, in order. `Err`: the arguments are no valid call.
+    #[expect(clippy::result_unit_err, reason = "the caller's error text says all there is")]
+    pub fn key_positions(&self, args: &Args<'_>) -> Result<Vec<KeyPosition>, ()> {
+        match self.spec.find_keys {
+            Some(find) => find(args),
+            None => key_positions(self.spec.keys, args),
+        }
+    }
+
+    /// May its calls name keys?
+    pub fn has_keys(&self) -> bool {
+        self.spec.find_keys.is_some() || self.spec.keys.iter().any(|spec| !spec.uses.has(KeyUse::NOT_KEY))
+    }
+
     /// May this call change keys?
     pub fn writes(&self) -> bool {
         self.flags.has(Flags::WRITE)
@@ -182,6 +196,11 @@ fn without_handler<G>(command: &Command<G>) -> Command<Infallible> {
         flags: command.flags,
         categories: command.categories,
         keys: command.keys,
+        find_keys: command.find_keys,
+        unnamed_reads: command.unnamed_reads,
+        secrets: command.secrets,
+        channels: command.channels,
+        databases: command.databases,
         arguments: command.arguments,
         subcommands: &[],
         handler: Handler::Container,

@@ -1,6 +1,7 @@
 //! SORT and SORT_RO.
 //!
-//! Whether the user may read the keys that BY and GET make up is not known here: it is for admission to refuse.
+//! Whether the user may read the keys that BY and GET make up is not known here: `unnamed_reads` says that a call
+//! would, and admission refuses it.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -8,8 +9,8 @@ use std::cmp::Ordering;
 use super::parse::{integer, is};
 use crate::base::number::parse_f64;
 use crate::command::{
-    Args, Argument, ArgumentKind, BeginSearch, Categories, DataCommand, FindKeys, Flags, Group, KeySpec,
-    KeyUse,
+    Args, Argument, ArgumentKind, BeginSearch, Categories, DataCommand, FindKeys, Flags, Group, KeyPosition,
+    KeySpec, KeyUse,
 };
 use crate::keyspace::entry::Collection;
 use crate::keyspace::{Entry, EventClasses, KeyExpiry, Reader, StringValue, ValueRef, WriteTxn};
@@ -57,6 +58,8 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::DENYOOM.and(Flags::MOVABLE_KEYS),
         categories: CATEGORIES,
         keys: &[SORTED, MADE_UP, STORED],
+        find_keys: Some(sort_keys),
+        unnamed_reads: Some(|args| unnamed_reads(args, true)),
         arguments: &[KEY, BY, LIMIT, GET, ORDER, ALPHA, STORE],
         ..DataCommand::write(sort)
     },
@@ -70,10 +73,57 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::MOVABLE_KEYS,
         categories: CATEGORIES,
         keys: &[SORTED, MADE_UP],
+        find_keys: Some(|args| Ok(vec![KeyPosition { index: 1, uses: SORTED.uses }; usize::from(args.len() > 1)])),
+        unnamed_reads: Some(|args| unnamed_reads(args, false)),
         arguments: &[KEY, BY, LIMIT, GET, ORDER, ALPHA],
         ..DataCommand::read(sort_ro)
     },
 ];
+
+/// The sorted key and, if there is one, the destination: the key after the last STORE. The words that take arguments
+/// hide a STORE among those.
+fn sort_keys(args: &Args<'_>) -> Result<Vec<KeyPosition>, ()> {
+    let mut keys = vec![KeyPosition { index: 1, uses: SORTED.uses }];
+    let mut stored = None;
+    let mut at = 2;
+    while let Some(word) = args.get(at) {
+        at += match word {
+            word if is(word, "limit") => 3,
+            word if is(word, "by") || is(word, "get") => 2,
+            word if is(word, "store") && at + 1 < args.len() => {
+                stored = Some(KeyPosition { index: at + 1, uses: STORED.uses });
+                2
+            }
+            _ => 1,
+        };
+    }
+    keys.extend(stored);
+    Ok(keys)
+}
+
+/// The first option that makes up keys to read, if the call gets so far.
+fn unnamed_reads(args: &Args<'_>, may_store: bool) -> Option<ErrorReply> {
+    let mut found = None;
+    let words = args.get(2..)?;
+    // What stops the parser stops it after an option that is refused, if that came first.
+    let _ = Options::parse_each(words, may_store, |option| {
+        let error = match option {
+            Lookup::By(pattern) if pattern.contains(&b'*') => Some("BY"),
+            Lookup::By(_) => None,
+            Lookup::Get => Some("GET"),
+        };
+        found = found.or(error);
+    });
+    found.map(|option| {
+        ErrorReply::from_text(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
+    })
+}
+
+/// An option that may make up keys.
+enum Lookup<'a> {
+    By(&'a [u8]),
+    Get,
+}
 
 #[derive(Debug)]
 struct Options<'a> {
@@ -89,6 +139,15 @@ struct Options<'a> {
 
 impl<'a> Options<'a> {
     fn parse(words: &[&'a [u8]], may_store: bool) -> Result<Self, ErrorReply> {
+        Self::parse_each(words, may_store, |_| {})
+    }
+
+    /// Parses, and tells of each option that may make up keys as it is met.
+    fn parse_each(
+        words: &[&'a [u8]],
+        may_store: bool,
+        mut met: impl FnMut(Lookup<'a>),
+    ) -> Result<Self, ErrorReply> {
         let mut options = Options {
             descending: false,
             alpha: false,
@@ -118,10 +177,12 @@ impl<'a> Options<'a> {
                     after
                 }
                 [pattern, after @ ..] if is(word, "by") => {
+                    met(Lookup::By(pattern));
                     options.by = Some(pattern);
                     after
                 }
                 [pattern, after @ ..] if is(word, "get") => {
+                    met(Lookup::Get);
                     options.get.push(pattern);
                     after
                 }

@@ -9,6 +9,8 @@ use super::Server;
 use super::execute::Executor;
 use super::session::{Origin, Session};
 use super::table::{Entry, HostHandler};
+use super::users;
+use crate::acl::Context;
 use crate::command::{Args, Flags, Handler};
 use crate::protocol::{ErrorReply, Protocol};
 
@@ -49,8 +51,7 @@ impl Conditions {
     pub const TOO_FEW_REPLICAS: u32 = 1 << 7;
     pub const MONITORED: u32 = 1 << 8;
     /// `maxmemory` is set.
-    pub const LIMITED_MEMORY: u32 = 1 << 10;
-    pub const RESTRICTED_USERS: u32 = 1 << 9;
+    pub const LIMITED_MEMORY: u32 = 1 << 9;
 
     pub fn has(&self, condition: u32) -> bool {
         self.0.load(Relaxed) & condition != 0
@@ -71,7 +72,7 @@ impl Conditions {
 
 /// Finds the entry that a request calls: a subcommand where the command is a container. `None`: unknown command.
 pub fn find_entry(server: &Server, args: &Args<'_>) -> Option<&'static Entry> {
-    let entry = server.table.find(args.first()?)?;
+    let entry = server.table.find(args.first()?).filter(|entry| entry.parent.is_none())?;
     if entry.subcommands.is_empty() || args.len() < 2 {
         return Some(entry);
     }
@@ -93,11 +94,12 @@ pub fn admit(
     if !entry.arity_fits(args.len()) {
         return Err(wrong_arity(entry));
     }
-    let plain = session.transaction.is_none() && session.authenticated && !session.is_subscribed();
+    let plain = session.transaction.is_none()
+        && session.authenticated
+        && !session.is_subscribed()
+        && session.access.is_unrestricted(&server.users);
     if !(plain && server.conditions.none()) {
-        if !session.authenticated && !entry.flags.has(Flags::NO_AUTH) {
-            return Err(ErrorReply::new("NOAUTH Authentication required."));
-        }
+        check_user(server, session, entry, args)?;
         if let Some(hold) = check_conditions(executor, session, entry, args)? {
             return Ok(Admission::Hold(hold));
         }
@@ -106,6 +108,25 @@ pub fn admit(
         }
     }
     Ok(Admission::Run(entry))
+}
+
+/// What depends on who asks.
+fn check_user(
+    server: &Server,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: &Args<'_>,
+) -> Result<(), ErrorReply> {
+    let is_known = session.authenticated || server.users.are_open_to_all();
+    if !is_known && !entry.flags.has(Flags::NO_AUTH) {
+        return Err(ErrorReply::new("NOAUTH Authentication required."));
+    }
+    if session.transaction.is_some() && entry.flags.has(Flags::NO_MULTI) {
+        return Err(ErrorReply::from_text("ERR Command not allowed inside a transaction"));
+    }
+    let context = if session.transaction.is_some() { Context::Transaction } else { Context::TopLevel };
+    users::check(server, session, entry, args, context).map_err(|refusal| refusal.reply())?;
+    if session.transaction.is_none() { users::refuse_unnamed_reads(server, session, entry, args) } else { Ok(()) }
 }
 
 /// Within a transaction everything is queued but what ends or extends it.
@@ -122,9 +143,6 @@ fn check_conditions(
 ) -> Result<Option<Hold>, ErrorReply> {
     let server = executor.server;
     let flags = entry.flags;
-    if session.transaction.is_some() && flags.has(Flags::NO_MULTI) {
-        return Err(ErrorReply::from_text("ERR Command not allowed inside a transaction"));
-    }
     let is_exec = matches!(entry.handler, Handler::Host(HostHandler::Exec));
     // A transaction counts for all that it holds.
     let queued =

@@ -28,7 +28,14 @@ impl Server {
                 super::log::configure(config);
                 Ok(())
             }
-            Effect::Requirepass => Ok(()),
+            Effect::Requirepass => {
+                self.set_default_password(config.requirepass.as_bytes());
+                Ok(())
+            }
+            Effect::AclLog => {
+                self.users.log().shorten_to(config.acllog_max_len as usize);
+                Ok(())
+            }
             // Read where they matter, each time anew.
             _ => Ok(()),
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::client::{Client, ClientNumber, Unblock};
 use super::core::Core;
 use super::table::Entry;
-use super::{Server, commandstats};
+use super::{Server, commandstats, users};
 use crate::command::{BlockOnKeys, BlockingFn, Outcome};
 use crate::keyspace::{KeyExpiry, Reader, WriteTxn};
 use crate::protocol::{ErrorReply, Reply};
@@ -103,10 +103,13 @@ fn serve_one(
     let Some(call) = core.blocked.remove(&number) else { return };
     let args: Vec<&[u8]> = call.args.iter().map(Vec::as_slice).collect();
     let began = std::time::Instant::now();
+    // The users may have changed since the call began to wait.
+    let may_run = users::check_waiting(server, &call.client, call.entry, &args, call.database);
     let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, call.database, now_ms);
     transaction.protocol = call.client.protocol();
     transaction.expiry = expiry;
-    let outcome = transaction.call(&args, |transaction| (call.function)(transaction, &args));
+    let outcome = may_run
+        .and_then(|()| transaction.call(&args, |transaction| (call.function)(transaction, &args)));
     let reply = match outcome {
         Ok(Outcome::Block(_)) => {
             drop(args);

@@ -161,7 +161,7 @@ const BATCH_REQUESTS: usize = 512;
 impl Connection {
     pub fn new(server: Arc<Server>, reactor: Rc<Reactor>, socket: Socket, client: Arc<Client>) -> Self {
         let mut session = Session::new(client, Origin::Client);
-        session.authenticated = server.is_open_to_all();
+        super::users::begin(&server, &mut session);
         Connection {
             config: server.config.reader(),
             server,
@@ -344,7 +344,7 @@ impl Connection {
         self.requests.clear();
         self.arguments.clear();
         let limits = Limits {
-            unauthenticated: !self.session.authenticated,
+            unauthenticated: !self.session.authenticated && !self.server.users.are_open_to_all(),
             ..Limits::client(self.config.get().proto_max_bulk_len)
         };
         while self.requests.len() < BATCH_REQUESTS {

@@ -39,6 +39,7 @@ pub mod start;
 pub mod stats;
 pub mod table;
 mod transaction;
+pub mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,6 +61,7 @@ use self::scripts_running::ScriptsRunning;
 use self::slow_log::SlowLog;
 use self::stats::Stats;
 use self::table::{Entry, Table};
+use self::users::SharedUsers;
 use crate::base::clock::{Clock, SystemClock};
 use crate::keyspace::{AccessPolicy, Counters, EventClasses, LazyFree, Settings, Watchers};
 use crate::protocol::ErrorReply;
@@ -80,6 +82,7 @@ pub struct Server {
     pub clock: SystemClock,
     pub started_ms: u64,
     pub clients: Clients,
+    pub users: SharedUsers,
     pub pubsub: PubSub,
     pub conditions: Conditions,
     pub stats: Stats,
@@ -137,11 +140,6 @@ impl Server {
         self.clock.unix_us().max(0) as u64
     }
 
-    /// Does the default user need no password?
-    pub fn is_open_to_all(&self) -> bool {
-        self.config().requirepass.is_empty()
-    }
-
     /// May nothing expire now: a replica, or a pause of writes?
     pub fn expiry_is_off(&self) -> bool {
         self.conditions.has(Conditions::REPLICA | Conditions::PAUSED)
@@ -159,7 +157,7 @@ impl Server {
 
     /// Is there a user of this name?
     pub fn has_user(&self, name: &[u8]) -> bool {
-        name == b"default"
+        self.users.current().get(name).is_some()
     }
 
     /// Sends a message to the subscribers of a channel.

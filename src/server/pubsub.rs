@@ -114,6 +114,18 @@ impl PubSub {
             .collect()
     }
 
+    /// The clients that are subscribed to any of what is `refused`.
+    pub fn subscribers_where(&self, refused: impl Fn(Subject, &[u8]) -> bool) -> Vec<Arc<Client>> {
+        let mut registry = self.registry.write();
+        let mut clients = Subscribers::new();
+        for subject in [Subject::Channel, Subject::ShardChannel, Subject::Pattern] {
+            for (_, subscribers) in registry.of(subject).iter().filter(|(name, _)| refused(subject, name)) {
+                clients.extend(subscribers.iter().map(|(number, client)| (*number, client.clone())));
+            }
+        }
+        clients.into_values().collect()
+    }
+
     pub fn subscriber_count(&self, subject: Subject, name: &[u8]) -> usize {
         self.registry.write().of(subject).get(name).map_or(0, HashMap::len)
     }

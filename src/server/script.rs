@@ -20,6 +20,8 @@ use super::script_workers::Job;
 use super::scripts_running::{Kill, RunningScript};
 use super::session::{Origin, ReplyMode, Session};
 use super::table::{Entry, HostHandler, ScriptFn};
+use super::users;
+use crate::acl::Context;
 use crate::command::{Args, Flags, Handler};
 use crate::protocol::{ErrorReply, Protocol, Reply};
 use crate::scripting::{
@@ -464,7 +466,7 @@ struct Host<'h, 's> {
 }
 
 impl Host<'_, '_> {
-    fn admit(&self, args: &[&[u8]]) -> Result<&'static Entry, ErrorReply> {
+    fn admit(&mut self, args: &[&[u8]]) -> Result<&'static Entry, ErrorReply> {
         let server = self.executor.server;
         let Some(entry) = find_entry(server, args) else {
             return Err(ErrorReply::new("ERR Unknown command called from script"));
@@ -479,6 +481,10 @@ impl Host<'_, '_> {
         if flags.has(Flags::NOSCRIPT) && !server.deny_scripts_is_off.load(Relaxed) {
             return Err(ErrorReply::new("ERR This Valkey command is not allowed from script"));
         }
+        users::check(server, self.session, entry, args, Context::Script).map_err(|refusal| {
+            ErrorReply::from_text([b"ERR ACL failure in script: ".as_slice(), &refusal.message].concat())
+        })?;
+        users::refuse_unnamed_reads(server, self.session, entry, args)?;
         let writes = flags.has_any(Flags::WRITE | Flags::MAY_REPLICATE);
         if writes && self.request.is_read_only() {
             return Err(ErrorReply::new("ERR Write commands are not allowed from read-only scripts."));
@@ -545,7 +551,12 @@ impl ScriptHost for Host<'_, '_> {
     }
 
     fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
-        find_entry(self.executor.server, args).map(|_| true)
+        let server = self.executor.server;
+        let entry = find_entry(server, args)?;
+        if matches!(entry.handler, Handler::Container) && args.len() > 1 {
+            return None;
+        }
+        Some(users::would_allow(server, self.session, entry, args))
     }
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {

@@ -35,6 +35,8 @@ pub enum StartError {
     Io(#[from] io::Error),
     #[error("Fatal error loading the DB: {0}. Exiting.")]
     Loading(#[from] super::loading::LoadingError),
+    #[error("{0}")]
+    Users(String),
     #[error("No source of randomness: {0}")]
     Randomness(#[from] getrandom::Error),
 }
@@ -48,6 +50,7 @@ impl Server {
         }
         // Pointed at by sessions of all threads until the process ends.
         let table: &'static table::Table = Box::leak(Box::new(commands));
+        let users = super::users::from_config(&config, table).map_err(StartError::Users)?;
         let clock = SystemClock::new();
         let reactors = config.io_threads.max(1) as usize;
         let run_id = String::from_utf8_lossy(&Random::from_system()?.hex_id()).into_owned();
@@ -69,6 +72,7 @@ impl Server {
             started_ms: clock.unix_ms().max(0) as u64,
             clock,
             clients: Default::default(),
+            users,
             pubsub: Default::default(),
             conditions: Default::default(),
             stats: Default::default(),
@@ -293,7 +297,7 @@ impl Acceptor {
         let config = server.config();
         let refusal: Option<&[u8]> = if server.clients.len() >= config.maxclients as usize {
             Some(b"-ERR max number of clients reached\r\n")
-        } else if config.protected_mode && !is_local && server.is_open_to_all() {
+        } else if config.protected_mode && !is_local && server.users.current().default_user().no_password {
             Some(PROTECTED_MODE)
         } else {
             None

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use super::admission::{Conditions, Hold};
-use super::commandstats;
+use super::{commandstats, users};
 use super::execute::{Execution, Executor};
 use super::session::{Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler};
+use crate::acl::Context;
 use crate::command::{Args, Flags, Handler};
 use crate::protocol::{ErrorReply, Reply};
 
@@ -136,7 +137,30 @@ fn begin_queued(
     entry: &'static Entry,
     args: &Args<'_>,
 ) -> (usize, Execution) {
-    (session.out.len(), executor.call(session, entry, args))
+    let before = session.out.len();
+    if let Err(error) = check_queued(executor, session, entry, args) {
+        executor.refuse(session, Some(entry), error);
+        return (before, Execution::Done);
+    }
+    (before, executor.call(session, entry, args))
+}
+
+/// The users may have changed since the command was queued.
+fn check_queued(
+    executor: &Executor<'_>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: &Args<'_>,
+) -> Result<(), ErrorReply> {
+    let server = executor.server;
+    users::check(server, session, entry, args, Context::Transaction).map_err(|refusal| {
+        let reason = refusal.denial.map_or("no permission", |denial| denial.exec_reason());
+        ErrorReply::from_text(format!(
+            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command \
+             is no longer allowed for the following reason: {reason}"
+        ))
+    })?;
+    users::refuse_unnamed_reads(server, session, entry, args)
 }
 
 fn end_queued(session: &mut Session, before: usize) {

@@ -5,7 +5,8 @@ use super::{
     rename, swapdb, touch,
 };
 use crate::command::{
-    Args, Argument, ArgumentKind, Categories, DataCommand, Flags, Group, KeySpec, KeyUse, ReadFn, WriteFn,
+    Args, Argument, ArgumentKind, Categories, DataCommand, DatabaseArguments, Flags, Group, KeySpec, KeyUse,
+    ReadFn, WriteFn,
 };
 use crate::keyspace::Reader;
 use crate::protocol::{CommandResult, Reply};
@@ -123,6 +124,7 @@ pub const COMMANDS: &[DataCommand] = &[
             KeySpec::one(1, KeyUse::RO.and(KeyUse::ACCESS)),
             KeySpec::one(2, KeyUse::OW.and(KeyUse::UPDATE)),
         ],
+        databases: DatabaseArguments::After("DB", 4),
         arguments: &[
             Argument::new("source", ArgumentKind::Key),
             Argument::new("destination", ArgumentKind::Key),
@@ -137,6 +139,7 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: 3,
         flags: Flags::FAST,
         keys: &[KeySpec::one(1, KeyUse::RW.and(KeyUse::ACCESS).and(KeyUse::UPDATE))],
+        databases: DatabaseArguments::At(&[2]),
         arguments: &[KEY, Argument::new("db", ArgumentKind::Integer)],
         ..writing(move_key)
     },
@@ -184,6 +187,7 @@ pub const COMMANDS: &[DataCommand] = &[
         summary: "Deletes all keys of all databases.",
         complexity: "O(1): the keys are given back in the background",
         arity: -1,
+        flags: Flags::ALL_DBS,
         arguments: &[FLUSH_TYPE],
         ..sweeping(|transaction, args| flush(transaction, args, None))
     },
@@ -194,6 +198,7 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: "O(N), N being the number of clients that watch keys of the two or wait for them",
         arity: 3,
         flags: Flags::FAST,
+        databases: DatabaseArguments::At(&[1, 2]),
         arguments: &[
             Argument::new("index1", ArgumentKind::Integer),
             Argument::new("index2", ArgumentKind::Integer),

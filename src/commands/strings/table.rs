@@ -4,8 +4,8 @@ use super::super::parse::integer;
 use super::edit::{add, append, decrby, incrbyfloat, setrange};
 use super::lcs::lcs;
 use super::{
-    delifeq, get, getdel, getex, getrange, getset, mget, mset, msetex, msetnx, set, set_expiring, setnx,
-    strlen,
+    delifeq, get, getdel, getex, getrange, getset, mget, mset, msetex, msetnx, set, set_expiring, set_keys,
+    setnx, strlen,
 };
 use crate::command::{
     Argument, ArgumentKind, BeginSearch, DataCommand, FindKeys, Flags, Group, KeySpec, KeyUse, ReadFn,
@@ -113,6 +113,7 @@ pub const COMMANDS: &[DataCommand] = &[
             Argument::word("GET").optional(),
             EXPIRATION,
         ],
+        find_keys: Some(set_keys),
         ..writing(&[KeySpec::one(1, COUNTED.and(KeyUse::VARIABLE_FLAGS))], set)
     },
     DataCommand {

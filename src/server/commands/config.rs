@@ -8,7 +8,7 @@ use crate::server::Server;
 use crate::server::admission::Conditions;
 use crate::server::call::{Call, Writes};
 use crate::server::client::Traits;
-use crate::server::config::Access;
+use crate::server::config::{Access, sensitive_arguments};
 use crate::server::session::Session;
 use crate::server::table::{HostCommand, HostOutcome};
 
@@ -37,6 +37,7 @@ pub const COMMANDS: &[HostCommand] =
                 since: "2.0.0",
                 complexity: "O(N), N being the number of directives",
                 arity: -4,
+                secrets: Some(|args| sensitive_arguments(args)),
                 arguments: &[Argument::block(
                     "data",
                     &[
@@ -127,7 +128,7 @@ pub fn rewrite_file(server: &Server, force_all: bool) -> Result<HostOutcome, Err
     let Some(path) = &server.config_file else {
         return Err(ErrorReply::new("ERR The server is running without a config file"));
     };
-    match server.config().rewrite(&SystemFileSystem, path, &[], force_all) {
+    match server.config().rewrite(&SystemFileSystem, path, &server.users.current().lines(), force_all) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             Ok(Reply::Ok.into())

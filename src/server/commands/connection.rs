@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use super::plain;
 use crate::base::number::parse_i64;
-use crate::command::{Argument, ArgumentKind, Flags, Group};
+use crate::acl::DEFAULT_USER;
+use crate::command::{Args, Argument, ArgumentKind, DatabaseArguments, Flags, Group};
 use crate::protocol::{ErrorReply, Protocol, Reply};
 use crate::server::Server;
 use crate::server::call::Call;
 use crate::server::client::{Close, Traits};
 use crate::server::session::{ReplyMode, Session};
 use crate::server::table::{HostCommand, HostOutcome};
+use crate::server::users;
 
 const ALWAYS: Flags = Flags::NOSCRIPT
     .and(Flags::LOADING)
@@ -41,6 +43,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Authenticates the connection.",
         complexity: "O(N), N being the number of passwords of the user",
         arity: -2,
+        secrets: Some(|args| (1..args.len()).collect()),
         arguments: &[
             Argument::new("username", ArgumentKind::String).optional(),
             Argument::new("password", ArgumentKind::String),
@@ -52,6 +55,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Chooses the protocol, and answers what the server is.",
         since: "6.0.0",
         arity: -1,
+        secrets: Some(hello_secrets),
         arguments: &[Argument::block(
             "arguments",
             &[
@@ -75,6 +79,7 @@ pub const COMMANDS: &[HostCommand] = &[
         name: "select",
         summary: "Selects the database that the connection works on.",
         arity: 2,
+        databases: DatabaseArguments::At(&[1]),
         arguments: &[Argument::new("index", ArgumentKind::Integer)],
         ..plain(Group::Connection, Flags::LOADING.and(Flags::STALE).and(Flags::FAST), select)
     },
@@ -111,13 +116,13 @@ fn ping(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 fn auth(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let (user, password): (&[u8], &[u8]) = match call.args {
         [_, password] => {
-            if call.server().is_open_to_all() {
+            if call.server().users.current().default_user().no_password {
                 return Err(ErrorReply::new(
                     "ERR AUTH <password> called without any password configured for the default user. Are you sure \
                      your configuration is correct?",
                 ));
             }
-            (b"default", password)
+            (DEFAULT_USER, password)
         }
         [_, user, password] => (user, password),
         _ => return Err(ErrorReply::SYNTAX),
@@ -127,15 +132,13 @@ fn auth(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 }
 
 fn authenticate(call: &mut Call<'_, '_>, user: &[u8], password: &[u8]) -> Result<(), ErrorReply> {
-    use subtle::ConstantTimeEq;
-    let config = call.server().config();
-    let known = user == b"default";
-    let fits = config.requirepass.is_empty() || bool::from(config.requirepass.as_bytes().ct_eq(password));
-    if known && fits {
-        call.session.authenticated = true;
-        return Ok(());
-    }
-    Err(ErrorReply::new("WRONGPASS invalid username-password pair or user is disabled."))
+    users::authenticate(call.executor.server, call.session, call.args[0], user, password)
+}
+
+/// Name and password behind AUTH.
+fn hello_secrets(args: &Args<'_>) -> Vec<usize> {
+    let after = (2..args.len()).find(|at| args[*at].eq_ignore_ascii_case(b"auth"));
+    after.map_or_else(Vec::new, |at| (at + 1..args.len().min(at + 3)).collect())
 }
 
 fn hello(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
@@ -174,7 +177,7 @@ fn hello(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     if let Some((user, password)) = credentials {
         authenticate(call, user, password)?;
     }
-    if !call.session.authenticated {
+    if !call.session.authenticated && !call.server().users.are_open_to_all() {
         return Err(ErrorReply::new(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
              <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the \
@@ -244,7 +247,7 @@ fn reset(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let mut labels = session.client.labels.lock();
     labels.name.clear();
     drop(labels);
-    session.authenticated = call.executor.server.is_open_to_all();
+    users::begin(call.executor.server, session);
     Ok(Reply::Status("RESET".into()).into())
 }
 

@@ -298,8 +298,9 @@ fn stats(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("total_error_replies", stats.error_replies.load(Relaxed));
     lines.put("client_query_buffer_limit_disconnections", stats.query_buffer_disconnections.load(Relaxed));
     lines.put("client_output_buffer_limit_disconnections", stats.output_buffer_disconnections.load(Relaxed));
-    for denied in ["auth", "cmd", "key", "channel"] {
-        lines.put(format_args!("acl_access_denied_{denied}"), 0);
+    for (reason, name) in super::acl::DENIED {
+        let count = reason.map_or(0, |reason| server.users.denied(reason));
+        lines.put(format_args!("acl_access_denied_{name}"), count);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands that need the server, one file per family: functions and their `COMMANDS`.
 
+pub mod acl;
 pub mod client;
 pub mod config;
 pub mod connection;
@@ -22,6 +23,7 @@ use crate::protocol::{ErrorReply, Reply};
 /// All families; a new file is added here.
 pub const FAMILIES: &[&[HostCommand]] = &[
     connection::COMMANDS,
+    acl::COMMANDS,
     client::COMMANDS,
     config::COMMANDS,
     debug::COMMANDS,

@@ -1,7 +1,9 @@
 //! Publish and subscribe: SUBSCRIBE and its kin, PUBLISH, SPUBLISH, PUBSUB.
 
 use super::{plain, writing};
-use crate::command::{Argument, ArgumentKind, BeginSearch, Command, FindKeys, Flags, Group, KeySpec, KeyUse};
+use crate::command::{
+    Argument, ArgumentKind, BeginSearch, ChannelArguments, Command, FindKeys, Flags, Group, KeySpec, KeyUse,
+};
 use crate::protocol::{ErrorReply, Reply};
 use crate::server::Server;
 use crate::server::call::{Call, Writes};
@@ -28,6 +30,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Listens for messages on channels.",
         since: "2.0.0",
         complexity: "O(N), N being the number of channels",
+        channels: ChannelArguments::All,
         arity: -2,
         arguments: CHANNELS,
         ..plain(Group::PubSub, SUBSCRIBING, |call| subscribe(call, Subject::Channel))
@@ -37,6 +40,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Listens for messages on channels whose names match patterns.",
         since: "2.0.0",
         complexity: "O(N), N being the number of patterns",
+        channels: ChannelArguments::AllPatterns,
         arity: -2,
         arguments: PATTERNS,
         ..plain(Group::PubSub, SUBSCRIBING, |call| subscribe(call, Subject::Pattern))
@@ -46,6 +50,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Listens for messages on shard channels.",
         since: "7.0.0",
         complexity: "O(N), N being the number of shard channels",
+        channels: ChannelArguments::All,
         arity: -2,
         arguments: SHARD_CHANNELS,
         keys: &[SHARD_CHANNEL],
@@ -84,6 +89,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Sends a message to a channel.",
         since: "2.0.0",
         complexity: "O(N+M), N being the number of its subscribers and M the number of patterns",
+        channels: ChannelArguments::First,
         arity: 3,
         arguments: &[
             Argument::new("channel", ArgumentKind::String),
@@ -96,6 +102,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Sends a message to a shard channel.",
         since: "7.0.0",
         complexity: "O(N), N being the number of its subscribers",
+        channels: ChannelArguments::First,
         arity: 3,
         arguments: &[
             Argument::new("shardchannel", ArgumentKind::String),
@@ -197,6 +204,7 @@ fn subscribe(call: &mut Call<'_, '_>, subject: Subject) -> Result<HostOutcome, E
         confirm(call.session, subject, word, Some(name));
     }
     call.session.note_subscriptions();
+    call.executor.server.recheck_subscriptions(call.session);
     Ok(Reply::None.into())
 }
 

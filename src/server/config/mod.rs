@@ -26,6 +26,7 @@ pub use directive::{Directive, Effect, Flags, Kind, NumberFormat};
 pub use load::{Accept, LineCheck, LoadError, Source};
 pub use quote::{quote, split};
 pub use shared::{ConfigReader, SharedConfig};
+pub use special::system_reason;
 pub use table::{Config, DIRECTIVES};
 pub use values::*;
 

@@ -1,0 +1,1 @@
+//! Rules against a plain model, and the round trip of texts.
