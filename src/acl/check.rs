@@ -5,9 +5,7 @@
 
 use super::selector::Selector;
 use super::user::User;
-use crate::command::{
-    Args, Categories, ChannelArguments, Flags, KeyPosition, KeyUse, TableEntry,
-};
+use crate::command::{Args, Categories, ChannelArguments, Flags, KeyPosition, KeyUse, TableEntry};
 
 /// What is refused, in the order in which reasons outweigh each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,9 +118,8 @@ pub fn reads_every_key<H>(
 ) -> bool {
     let call = Call { entry, args, database, database_count };
     let mut keys = None;
-    user.selectors().any(|selector| {
-        selector.keys.allow_every(KeyUse::ACCESS) && call.check(selector, &mut keys).is_ok()
-    })
+    user.selectors()
+        .any(|selector| selector.keys.allow_every(KeyUse::ACCESS) && call.check(selector, &mut keys).is_ok())
 }
 
 struct Call<'a, H: 'static> {
@@ -176,7 +173,7 @@ impl<H> Call<'_, H> {
             return Ok(());
         }
         // Arguments that are no valid call name no keys: the command itself will refuse them.
-        let keys = keys.get_or_insert_with(|| self.entry.key_positions(self.args).unwrap_or_default());
+        let keys = keys.get_or_insert_with(|| self.entry.keys(self.args).unwrap_or_default());
         for key in keys.iter().filter(|key| !key.uses.has(KeyUse::NOT_KEY)) {
             let name = self.args.get(key.index).copied().unwrap_or_default();
             if !selector.keys.allow(name, key.uses) {

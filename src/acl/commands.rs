@@ -2,7 +2,7 @@
 //!
 //! Invariant: the rules, applied in their order to the base (all or nothing), give the bits and the first arguments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rules::RuleError;
 use crate::command::{Categories, CommandId, CommandTable, Flags, TableEntry};
@@ -43,12 +43,12 @@ struct CommandRule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commands {
     allowed: CommandSet,
-    /// Nothing was ever taken away from `+@all`.
+    /// Begins with everything, and no rule takes any of it away.
     everything: bool,
     /// Begins with `+@all`, not with `-@all`.
     from_all: bool,
-    /// Forbidden commands that are allowed with one of these as their first argument.
-    first_arguments: BTreeMap<CommandId, Vec<Vec<u8>>>,
+    /// Forbidden commands that are allowed with one of these, in lower case, as their first argument.
+    first_arguments: BTreeMap<CommandId, BTreeSet<Vec<u8>>>,
     rules: Vec<CommandRule>,
 }
 
@@ -80,7 +80,7 @@ impl Commands {
     fn allow_first_argument<H>(&self, entry: &TableEntry<H>, args: &[&[u8]]) -> bool {
         let index = if entry.parent.is_some() { 2 } else { 1 };
         match (self.first_arguments.get(&entry.id), args.get(index)) {
-            (Some(allowed), Some(first)) => allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(first)),
+            (Some(allowed), Some(first)) => allowed.contains(&first.to_ascii_lowercase()),
             _ => false,
         }
     }
@@ -137,10 +137,7 @@ impl Commands {
             if part.iter().any(|byte| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | 0 | 0x0b)) {
                 return Err(RuleError::Syntax);
             }
-            let allowed = self.first_arguments.entry(entry.id).or_default();
-            if !allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(part)) {
-                allowed.push(part.to_ascii_lowercase());
-            }
+            self.first_arguments.entry(entry.id).or_default().insert(part.to_ascii_lowercase());
         } else {
             let subcommand = find(table, rule).ok_or(RuleError::UnknownCommand)?;
             self.change(subcommand, true);
@@ -155,7 +152,6 @@ impl Commands {
         for id in std::iter::once(&entry.id).chain(&entry.subcommands) {
             self.allowed.set(*id, allow);
         }
-        self.everything &= allow;
     }
 
     /// Keeps the text of a rule, in place of what it makes void: the same rule, and those for parts of its command.
@@ -166,6 +162,7 @@ impl Commands {
         };
         self.rules.retain(|old| !is_void(&old.text));
         self.rules.push(CommandRule { allows, text });
+        self.everything = self.from_all && self.rules.iter().all(|rule| rule.allows);
     }
 
     /// The rules as they can be given again.

@@ -26,7 +26,9 @@ pub fn load_file<H>(
         let at = format!("{shown}:{}", index + 1);
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         let [b"user", name, rules @ ..] = words.as_slice() else {
-            errors.extend(format!("{at} should start with user keyword followed by the username. ").into_bytes());
+            errors.extend(
+                format!("{at} should start with user keyword followed by the username. ").into_bytes(),
+            );
             continue;
         };
         if !is_valid_name(name) {

@@ -42,9 +42,26 @@ pub struct LogEntry {
 }
 
 impl LogEntry {
-    pub fn new(reason: Reason, context: Context, object: &[u8], user: &[u8], client: String, now_ms: u64) -> Self {
+    pub fn new(
+        reason: Reason,
+        context: Context,
+        object: &[u8],
+        user: &[u8],
+        client: String,
+        now_ms: u64,
+    ) -> Self {
         let (object, user) = (object.to_vec(), user.to_vec());
-        LogEntry { count: 1, reason, context, object, user, client, number: 0, created_ms: now_ms, updated_ms: now_ms }
+        LogEntry {
+            count: 1,
+            reason,
+            context,
+            object,
+            user,
+            client,
+            number: 0,
+            created_ms: now_ms,
+            updated_ms: now_ms,
+        }
     }
 
     fn is_like(&self, other: &LogEntry) -> bool {

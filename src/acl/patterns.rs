@@ -22,8 +22,10 @@ impl KeyPattern {
 
     fn describe(&self, text: &mut Vec<u8>) {
         text.extend_from_slice(match (self.reads, self.writes) {
-            (true, false) => b"%R~",
+            (true, false) => b"%R~".as_slice(),
             (false, true) => b"%W~",
+            // `~*` would be read as `allkeys`, behind which no further pattern is taken.
+            _ if self.pattern == b"*" => b"%RW~",
             _ => b"~",
         });
         text.extend_from_slice(&self.pattern);
@@ -43,9 +45,9 @@ impl Keys {
     pub fn allow(&self, key: &[u8], uses: KeyUse) -> bool {
         match self {
             Keys::All => true,
-            Keys::Matching(patterns) => patterns.iter().any(|pattern| {
-                pattern.allows(uses) && glob::matches(&pattern.pattern, key, Case::Sensitive)
-            }),
+            Keys::Matching(patterns) => patterns
+                .iter()
+                .any(|pattern| pattern.allows(uses) && glob::matches(&pattern.pattern, key, Case::Sensitive)),
         }
     }
 

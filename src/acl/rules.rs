@@ -28,7 +28,9 @@ pub enum RuleError {
     PatternAfterAllChannels,
     #[error("The password you are trying to remove from the user does not exist")]
     NoSuchPassword,
-    #[error("The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters")]
+    #[error(
+        "The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters"
+    )]
     BadHash,
     #[error("Allowing first-arg of a subcommand is not supported")]
     FirstArgumentOfSubcommand,
@@ -102,7 +104,10 @@ mod tests {
                 words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>()
             })
         };
-        assert_eq!(join("on (+get ~a) +set (x)"), Ok(vec!["on".into(), "(+get ~a)".into(), "+set".into(), "(x)".into()]));
+        assert_eq!(
+            join("on (+get ~a) +set (x)"),
+            Ok(vec!["on".into(), "(+get ~a)".into(), "+set".into(), "(x)".into()])
+        );
         assert_eq!(join("( +get )x )"), Ok(vec!["( +get )x )".into()]));
         assert_eq!(join("on (+get"), Err(1));
         assert_eq!(join("("), Err(0));

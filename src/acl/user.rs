@@ -159,8 +159,7 @@ impl User {
         table: &CommandTable<H>,
         default: ChannelDefault,
     ) -> Result<(), SetUserError> {
-        let rules =
-            join_selectors(words).map_err(|index| SetUserError::Unmatched(words[index].to_vec()))?;
+        let rules = join_selectors(words).map_err(|index| SetUserError::Unmatched(words[index].to_vec()))?;
         let mut changed = self.clone();
         for rule in &rules {
             changed

@@ -30,8 +30,6 @@ pub type Args<'a> = [&'a [u8]];
 pub type ReadFn = for<'k> fn(&Reader<'k>, &Args<'_>) -> CommandResult<'k>;
 pub type WriteFn = fn(&mut WriteTxn<'_>, &Args<'_>) -> CommandResult<'static>;
 pub type BlockingFn = fn(&mut WriteTxn<'_>, &Args<'_>) -> Result<Outcome<'static>, ErrorReply>;
-/// Finds the keys of a call where key specifications cannot say all. `Err`: the arguments are no valid call.
-pub type FindKeysFn = fn(&Args<'_>) -> Result<Vec<KeyPosition>, ()>;
 /// Tells whether a call reads keys that its arguments do not name: the error for users who may not read every key.
 pub type UnnamedReadsFn = fn(&Args<'_>) -> Option<ErrorReply>;
 /// The indexes of arguments that no log may show: passwords, and what concerns users.
@@ -277,7 +275,6 @@ impl Group {
             Group::Set => Categories::SET,
             Group::SortedSet => Categories::SORTEDSET,
             Group::Hash => Categories::HASH,
-            Group::PubSub => Categories::PUBSUB,
             Group::Transactions => Categories::TRANSACTION,
             Group::Connection => Categories::CONNECTION,
             Group::Scripting => Categories::SCRIPTING,
@@ -285,7 +282,8 @@ impl Group {
             Group::Geo => Categories::GEO,
             Group::Stream => Categories::STREAM,
             Group::Bitmap => Categories::BITMAP,
-            Group::Generic | Group::Server | Group::Cluster => Categories::NONE,
+            // Commands of this group say so by their flag.
+            Group::PubSub | Group::Generic | Group::Server | Group::Cluster => Categories::NONE,
         }
     }
 }
@@ -353,6 +351,9 @@ impl Argument {
     }
 }
 
+/// Finds the keys of a call where specifications cannot say what is done with them, or where they stand.
+pub type KeysFn = fn(&Args<'_>, &mut Vec<KeyPosition>);
+
 /// A command, as it stands beside its function. Build one with functional update:
 /// `Command { name: "get", arity: 2, .., ..Command::read(get) }`.
 #[derive(Debug, Clone, Copy)]
@@ -371,8 +372,8 @@ pub struct Command<H: 'static> {
     /// Categories beyond those that follow from group, flags and handler.
     pub categories: Categories,
     pub keys: &'static [KeySpec],
-    /// Where `keys` do not say all.
-    pub find_keys: Option<FindKeysFn>,
+    /// Asked in place of `keys` where those are incomplete or their flags depend on the call.
+    pub keys_of: Option<KeysFn>,
     pub unnamed_reads: Option<UnnamedReadsFn>,
     pub secrets: Option<SecretsFn>,
     pub channels: ChannelArguments,
@@ -394,7 +395,7 @@ impl<H: Copy> Command<H> {
             flags: Flags::NONE,
             categories: Categories::NONE,
             keys: &[],
-            find_keys: None,
+            keys_of: None,
             unnamed_reads: None,
             secrets: None,
             channels: ChannelArguments::None,

@@ -30,23 +30,27 @@ pub struct TableEntry<H: 'static> {
 }
 
 impl<H> TableEntry<H> {
-    /// The keys that a call names, in order. `Err`: the arguments are no valid call.
-    #[expect(clippy::result_unit_err, reason = "the caller's error text says all there is")]
-    pub fn key_positions(&self, args: &Args<'_>) -> Result<Vec<KeyPosition>, ()> {
-        match self.spec.find_keys {
-            Some(find) => find(args),
-            None => key_positions(self.spec.keys, args),
-        }
-    }
-
-    /// May its calls name keys?
-    pub fn has_keys(&self) -> bool {
-        self.spec.find_keys.is_some() || self.spec.keys.iter().any(|spec| !spec.uses.has(KeyUse::NOT_KEY))
-    }
-
     /// May this call change keys?
     pub fn writes(&self) -> bool {
         self.flags.has(Flags::WRITE)
+    }
+
+    /// May a call name keys?
+    pub fn has_keys(&self) -> bool {
+        self.spec.keys.iter().any(|spec| !spec.uses.has(KeyUse::NOT_KEY))
+    }
+
+    /// The keys that a call names, and what it does with each. `Err`: the arguments do not fit.
+    #[expect(clippy::result_unit_err, reason = "the caller's error text says all there is")]
+    pub fn keys(&self, args: &Args<'_>) -> Result<Vec<KeyPosition>, ()> {
+        match self.spec.keys_of {
+            Some(keys_of) => {
+                let mut positions = Vec::new();
+                keys_of(args, &mut positions);
+                Ok(positions)
+            }
+            None => key_positions(self.spec.keys, args),
+        }
     }
 
     /// Is `count`, the number of arguments with the name, right?
@@ -112,7 +116,7 @@ impl<H: Copy> CommandTable<H> {
             full_name,
             handler: convert(command.handler),
             flags,
-            categories: derive_categories(&spec, flags),
+            categories: derive_categories(&spec, flags, !command.subcommands.is_empty()),
             spec,
             parent,
             subcommands: Vec::new(),
@@ -196,7 +200,7 @@ fn without_handler<G>(command: &Command<G>) -> Command<Infallible> {
         flags: command.flags,
         categories: command.categories,
         keys: command.keys,
-        find_keys: command.find_keys,
+        keys_of: command.keys_of,
         unnamed_reads: command.unnamed_reads,
         secrets: command.secrets,
         channels: command.channels,
@@ -217,8 +221,11 @@ fn derive_flags<G>(command: &Command<G>) -> Flags {
         }
 }
 
-fn derive_categories(spec: &Command<Infallible>, flags: Flags) -> Categories {
-    let mut categories = spec.categories | spec.group.category();
+fn derive_categories(spec: &Command<Infallible>, flags: Flags, is_container: bool) -> Categories {
+    let mut categories = spec.categories;
+    if !is_container {
+        categories = categories | spec.group.category();
+    }
     let implied = [
         (Flags::WRITE, Categories::WRITE),
         (Flags::ADMIN, Categories::ADMIN | Categories::DANGEROUS),

@@ -58,7 +58,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::DENYOOM.and(Flags::MOVABLE_KEYS),
         categories: CATEGORIES,
         keys: &[SORTED, MADE_UP, STORED],
-        find_keys: Some(sort_keys),
+        keys_of: Some(keys_of_sort),
         unnamed_reads: Some(|args| unnamed_reads(args, true)),
         arguments: &[KEY, BY, LIMIT, GET, ORDER, ALPHA, STORE],
         ..DataCommand::write(sort)
@@ -73,33 +73,12 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::MOVABLE_KEYS,
         categories: CATEGORIES,
         keys: &[SORTED, MADE_UP],
-        find_keys: Some(|args| Ok(vec![KeyPosition { index: 1, uses: SORTED.uses }; usize::from(args.len() > 1)])),
+        keys_of: Some(|_, keys| keys.push(KeyPosition { index: 1, uses: SORTED.uses })),
         unnamed_reads: Some(|args| unnamed_reads(args, false)),
         arguments: &[KEY, BY, LIMIT, GET, ORDER, ALPHA],
         ..DataCommand::read(sort_ro)
     },
 ];
-
-/// The sorted key and, if there is one, the destination: the key after the last STORE. The words that take arguments
-/// hide a STORE among those.
-fn sort_keys(args: &Args<'_>) -> Result<Vec<KeyPosition>, ()> {
-    let mut keys = vec![KeyPosition { index: 1, uses: SORTED.uses }];
-    let mut stored = None;
-    let mut at = 2;
-    while let Some(word) = args.get(at) {
-        at += match word {
-            word if is(word, "limit") => 3,
-            word if is(word, "by") || is(word, "get") => 2,
-            word if is(word, "store") && at + 1 < args.len() => {
-                stored = Some(KeyPosition { index: at + 1, uses: STORED.uses });
-                2
-            }
-            _ => 1,
-        };
-    }
-    keys.extend(stored);
-    Ok(keys)
-}
 
 /// The first option that makes up keys to read, if the call gets so far.
 fn unnamed_reads(args: &Args<'_>, may_store: bool) -> Option<ErrorReply> {
@@ -115,7 +94,9 @@ fn unnamed_reads(args: &Args<'_>, may_store: bool) -> Option<ErrorReply> {
         found = found.or(error);
     });
     found.map(|option| {
-        ErrorReply::from_text(format!("ERR {option} option of SORT denied due to insufficient ACL permissions."))
+        ErrorReply::from_text(format!(
+            "ERR {option} option of SORT denied due to insufficient ACL permissions."
+        ))
     })
 }
 
@@ -123,6 +104,25 @@ fn unnamed_reads(args: &Args<'_>, may_store: bool) -> Option<ErrorReply> {
 enum Lookup<'a> {
     By(&'a [u8]),
     Get,
+}
+
+/// The sorted key, and that of the last STORE.
+fn keys_of_sort(args: &Args<'_>, keys: &mut Vec<KeyPosition>) {
+    keys.push(KeyPosition { index: 1, uses: SORTED.uses });
+    let (mut index, mut stored) = (2, None);
+    while let Some(word) = args.get(index) {
+        index += match () {
+            () if is(word, "limit") => 3,
+            () if is(word, "get") || is(word, "by") => 2,
+            // A destination may be named like an option, so it is stepped over.
+            () if is(word, "store") && index + 1 < args.len() => {
+                stored = Some(index + 1);
+                2
+            }
+            () => 1,
+        };
+    }
+    keys.extend(stored.map(|index| KeyPosition { index, uses: STORED.uses }));
 }
 
 #[derive(Debug)]

@@ -11,7 +11,7 @@ pub use table::COMMANDS;
 
 use super::options::{self, ExpireTime, has_passed, string_changed};
 use super::parse::is;
-use crate::command::{Args, KeyPosition, KeyUse};
+use crate::command::Args;
 use crate::keyspace::{Entry, EventClasses, Reader, StringValue, WriteTxn};
 use crate::protocol::{CommandResult, ErrorReply, Reply};
 
@@ -146,13 +146,6 @@ fn another_time<'a>(
     }
     *rest = after;
     Ok(time)
-}
-
-/// SET reads the old value if the word GET is anywhere behind the value, even where it is a value itself.
-fn set_keys(args: &Args<'_>) -> Result<Vec<KeyPosition>, ()> {
-    let reads = args.get(3..).ok_or(())?.iter().any(|word| is(word, "get"));
-    let uses = if reads { KeyUse::RW | KeyUse::ACCESS } else { KeyUse::OW };
-    Ok(vec![KeyPosition { index: 1, uses: uses | KeyUse::UPDATE }])
 }
 
 fn set(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {

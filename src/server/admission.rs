@@ -126,7 +126,11 @@ fn check_user(
     }
     let context = if session.transaction.is_some() { Context::Transaction } else { Context::TopLevel };
     users::check(server, session, entry, args, context).map_err(|refusal| refusal.reply())?;
-    if session.transaction.is_none() { users::refuse_unnamed_reads(server, session, entry, args) } else { Ok(()) }
+    if session.transaction.is_none() {
+        users::refuse_unnamed_reads(server, session, entry, args)
+    } else {
+        Ok(())
+    }
 }
 
 /// Within a transaction everything is queued but what ends or extends it.

@@ -104,12 +104,15 @@ fn serve_one(
     let args: Vec<&[u8]> = call.args.iter().map(Vec::as_slice).collect();
     let began = std::time::Instant::now();
     // The users may have changed since the call began to wait.
-    let may_run = users::check_waiting(server, &call.client, call.entry, &args, call.database);
+    if let Err(error) = users::check_waiting(server, &call.client, call.entry, &args, call.database) {
+        commandstats::record_unblocked_rejected(server, call.entry, &error);
+        drop(args);
+        return answer(server, core, call, &Reply::Error(error));
+    }
     let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, call.database, now_ms);
     transaction.protocol = call.client.protocol();
     transaction.expiry = expiry;
-    let outcome = may_run
-        .and_then(|()| transaction.call(&args, |transaction| (call.function)(transaction, &args)));
+    let outcome = transaction.call(&args, |transaction| (call.function)(transaction, &args));
     let reply = match outcome {
         Ok(Outcome::Block(_)) => {
             drop(args);
@@ -120,12 +123,18 @@ fn serve_one(
         Err(error) => Reply::Error(error),
     };
     commandstats::record_unblocked(server, &call.client, began.elapsed(), &reply);
+    drop(args);
+    answer(server, core, call, &reply);
+}
+
+/// Ends the wait of a call that is out of `Core::blocked` already.
+fn answer(server: &Arc<Server>, core: &mut Core, call: BlockedCall, reply: &Reply<'_>) {
     for key in &call.block.keys {
-        core.writes.waited.forget(number, call.database, key);
+        core.writes.waited.forget(call.client.number, call.database, key);
     }
     super::execute::publish_unit(server, core);
     if !call.silent {
-        call.client.send(&reply);
+        call.client.send(reply);
     }
     call.client.unblock(Unblock::Answered);
 }

@@ -14,7 +14,7 @@ use super::reactor::Reactor;
 use super::session::Session;
 use super::table::Entry;
 use crate::command::{Args, CommandId};
-use crate::protocol::Reply;
+use crate::protocol::{ErrorReply, Reply};
 
 /// The counters of one command on one reactor.
 #[derive(Debug, Default)]
@@ -82,6 +82,12 @@ pub fn record_rejected(reactor: &Reactor, entry: Option<&'static Entry>) {
     if let Some(entry) = entry {
         add(&reactor.stats.of(entry.id).rejected, 1);
     }
+}
+
+/// Counts a call that had waited and was refused when it was its turn.
+pub fn record_unblocked_rejected(server: &Server, entry: &'static Entry, error: &ErrorReply) {
+    server.unblocked_stats.of(entry.id).rejected.fetch_add(1, Relaxed);
+    server.stats.count_error(error);
 }
 
 /// Counts the last call of a client, which had waited and has been answered on its behalf or given up.

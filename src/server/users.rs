@@ -318,14 +318,8 @@ pub fn refuse_unnamed_reads(
 pub fn would_allow(server: &Server, session: &mut Session, entry: &Entry, args: &Args<'_>) -> bool {
     !is_checked(session)
         || server.users.refresh(session)
-            && acl::check(
-                &session.access.user,
-                entry,
-                args,
-                session.database,
-                server.users.database_count,
-            )
-            .is_ok()
+            && acl::check(&session.access.user, entry, args, session.database, server.users.database_count)
+                .is_ok()
 }
 
 fn is_checked(session: &Session) -> bool {

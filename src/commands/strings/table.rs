@@ -1,15 +1,15 @@
 //! The table of the string commands.
 
-use super::super::parse::integer;
+use super::super::parse::{integer, is};
 use super::edit::{add, append, decrby, incrbyfloat, setrange};
 use super::lcs::lcs;
 use super::{
-    delifeq, get, getdel, getex, getrange, getset, mget, mset, msetex, msetnx, set, set_expiring, set_keys,
-    setnx, strlen,
+    delifeq, get, getdel, getex, getrange, getset, mget, mset, msetex, msetnx, set, set_expiring, setnx,
+    strlen,
 };
 use crate::command::{
-    Argument, ArgumentKind, BeginSearch, DataCommand, FindKeys, Flags, Group, KeySpec, KeyUse, ReadFn,
-    WriteFn,
+    Args, Argument, ArgumentKind, BeginSearch, DataCommand, FindKeys, Flags, Group, KeyPosition, KeySpec,
+    KeyUse, ReadFn, WriteFn,
 };
 use crate::commands::options::{KEEPTTL, NX, TIMES, XX};
 
@@ -27,6 +27,11 @@ const START: Argument = Argument::new("start", ArgumentKind::Integer);
 const END: Argument = Argument::new("end", ArgumentKind::Integer);
 const EXPIRATION: Argument =
     Argument::one_of("expiration", &[TIMES[0], TIMES[1], TIMES[2], TIMES[3], KEEPTTL]).optional();
+
+fn keys_of_set(args: &Args<'_>, keys: &mut Vec<KeyPosition>) {
+    let gets = args.iter().skip(3).any(|word| is(word, "get"));
+    keys.push(KeyPosition { index: 1, uses: if gets { COUNTED } else { OVERWRITTEN } });
+}
 
 const fn reading(function: ReadFn) -> DataCommand {
     DataCommand {
@@ -113,7 +118,7 @@ pub const COMMANDS: &[DataCommand] = &[
             Argument::word("GET").optional(),
             EXPIRATION,
         ],
-        find_keys: Some(set_keys),
+        keys_of: Some(keys_of_set),
         ..writing(&[KeySpec::one(1, COUNTED.and(KeyUse::VARIABLE_FLAGS))], set)
     },
     DataCommand {

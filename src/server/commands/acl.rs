@@ -245,9 +245,8 @@ fn dry_run(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let Some(user) = users.get(name) else {
         return Err(ErrorReply::from_text([b"ERR User '".as_slice(), name, b"' not found"].concat()));
     };
-    let has_subcommand = |entry: &crate::server::table::Entry| {
-        !matches!(entry.handler, Handler::Container) || args.len() == 1
-    };
+    let has_subcommand =
+        |entry: &crate::server::table::Entry| !matches!(entry.handler, Handler::Container) || args.len() == 1;
     let Some(entry) = find_entry(server, args).filter(|entry| has_subcommand(entry)) else {
         return Err(ErrorReply::from_text([b"ERR Command '".as_slice(), args[0], b"' not found"].concat()));
     };

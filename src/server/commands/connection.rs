@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::plain;
-use crate::base::number::parse_i64;
 use crate::acl::DEFAULT_USER;
+use crate::base::number::parse_i64;
 use crate::command::{Args, Argument, ArgumentKind, DatabaseArguments, Flags, Group};
 use crate::protocol::{ErrorReply, Protocol, Reply};
 use crate::server::Server;

@@ -59,6 +59,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Waits until so many replicas have what was written.",
         since: "3.0.0",
         group: Group::Generic,
+        categories: Categories::CONNECTION,
         arity: 3,
         arguments: &[
             Argument::new("numreplicas", ArgumentKind::Integer),
@@ -71,6 +72,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Waits until what was written is on so many disks.",
         since: "7.2.0",
         group: Group::Generic,
+        categories: Categories::CONNECTION,
         arity: 4,
         arguments: &[
             Argument::new("numlocal", ArgumentKind::Integer),
