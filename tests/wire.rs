@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, Connection, ErrorKind, Value};
 
+#[path = "wire/acl.rs"]
+mod acl;
+
 /// A server with a unix socket in a folder of its own.
 struct Server {
     process: Child,
@@ -53,7 +56,13 @@ impl Drop for Server {
 
 fn spawn(folder: &Path, options: &[&str]) -> Child {
     let socket = folder.join("socket");
+    // A configuration file comes before the options.
+    let (file, options) = match options {
+        [file, rest @ ..] if !file.starts_with('-') => (Some(file), rest),
+        all => (None, all),
+    };
     Command::new(env!("CARGO_BIN_EXE_understudy"))
+        .args(file)
         .args(["--port", "0", "--save", "", "--unixsocket"])
         .arg(&socket)
         .arg("--dir")

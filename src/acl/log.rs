@@ -89,14 +89,16 @@ impl AclLog {
     /// Adds an entry, and keeps `most` of them.
     pub fn add(&mut self, mut entry: LogEntry, most: usize) {
         if most == 0 {
-            return self.entries.clear();
+            self.entries.clear();
+            return;
         }
         let like = self.entries.iter().take(GROUPED_AMONG).position(|old| old.is_like(&entry));
         if let Some(mut old) = like.and_then(|place| self.entries.remove(place)) {
             old.count += 1;
             old.client = entry.client;
             old.updated_ms = entry.updated_ms;
-            return self.entries.push_front(old);
+            self.entries.push_front(old);
+            return;
         }
         entry.number = self.next_number;
         self.next_number += 1;
@@ -107,10 +109,6 @@ impl AclLog {
     /// The newest `count` entries.
     pub fn newest(&self, count: usize) -> impl Iterator<Item = &LogEntry> {
         self.entries.iter().take(count)
-    }
-
-    pub fn shorten_to(&mut self, most: usize) {
-        self.entries.truncate(most);
     }
 
     pub fn clear(&mut self) {
@@ -140,8 +138,11 @@ mod tests {
         assert_eq!(shown(&log), [("a".into(), 1, 2), ("a".into(), 3, 0), ("b".into(), 1, 1)]);
         log.add(entry("c", 180_002), 3);
         assert_eq!(shown(&log), [("c".into(), 1, 3), ("a".into(), 1, 2), ("a".into(), 3, 0)]);
-        log.shorten_to(1);
-        assert_eq!(shown(&log), [("c".into(), 1, 3)]);
+        // A lower limit holds from the next entry on.
+        log.add(entry("c", 180_002), 1);
+        assert_eq!(shown(&log).len(), 3);
+        log.add(entry("e", 180_002), 1);
+        assert_eq!(shown(&log), [("e".into(), 1, 4)]);
         log.add(entry("d", 180_003), 0);
         assert_eq!(shown(&log), []);
     }

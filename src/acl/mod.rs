@@ -3,7 +3,7 @@
 //! It knows the command table and nothing of connections, files or configuration: what is stored is text that comes in
 //! and goes out here, and a check is a question about one call.
 //!
-//! Invariants: the text of a user, applied to a new user, gives the same user; [`Users`] never changes, a change
+//! Invariants: the text of a user, applied to a new user, gives one with the same permissions; [`Users`] never changes, a change
 //! makes another one.
 
 mod check;

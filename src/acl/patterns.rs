@@ -20,12 +20,14 @@ impl KeyPattern {
         (self.reads || !uses.reads()) && (self.writes || !uses.writes())
     }
 
+    fn gives_everything(&self) -> bool {
+        self.reads && self.writes && self.pattern == b"*"
+    }
+
     fn describe(&self, text: &mut Vec<u8>) {
         text.extend_from_slice(match (self.reads, self.writes) {
-            (true, false) => b"%R~".as_slice(),
+            (true, false) => b"%R~",
             (false, true) => b"%W~",
-            // `~*` would be read as `allkeys`, behind which no further pattern is taken.
-            _ if self.pattern == b"*" => b"%RW~",
             _ => b"~",
         });
         text.extend_from_slice(&self.pattern);
@@ -88,8 +90,12 @@ impl Keys {
             Keys::All => b"~*".to_vec(),
             Keys::Matching(patterns) => {
                 let mut text = Vec::new();
-                for pattern in patterns {
+                for (index, pattern) in patterns.iter().enumerate() {
                     separate(&mut text);
+                    // `~*` is read as `allkeys`, behind which no further pattern is taken.
+                    if pattern.gives_everything() && index + 1 < patterns.len() {
+                        text.extend_from_slice(b"%RW");
+                    }
                     pattern.describe(&mut text);
                 }
                 text

@@ -300,9 +300,15 @@ proptest! {
         let words: Vec<&[u8]> = text.split(|byte| *byte == b' ').collect();
         let mut again = User::new(b"u", ChannelDefault::None);
         prop_assert_eq!(again.apply_all(&words, &table, ChannelDefault::None), Ok(()));
-        prop_assert_eq!(again.describe(), text);
-        prop_assert_eq!(&again, &user);
-        let users = Users::new([user]);
+        for call in CALLS {
+            let args: Vec<&[u8]> = call.split(' ').map(str::as_bytes).collect();
+            let entry = entry_of(&table, &call.split(' ').collect::<Vec<_>>());
+            for database in 0..4 {
+                let answer = |user: &User| check(user, entry, &args, database, 16);
+                prop_assert_eq!(answer(&again), answer(&user), "{} in {}", call, String::from_utf8_lossy(&text));
+            }
+        }
+        let users = Users::new([again]);
         let loaded = load_file(&save_file(&users), "file", &table, ChannelDefault::None).expect("a right file");
         prop_assert_eq!(loaded.lines(), users.lines());
     }

@@ -32,10 +32,6 @@ impl Server {
                 self.set_default_password(config.requirepass.as_bytes());
                 Ok(())
             }
-            Effect::AclLog => {
-                self.users.log().shorten_to(config.acllog_max_len as usize);
-                Ok(())
-            }
             // Read where they matter, each time anew.
             _ => Ok(()),
         }

@@ -379,6 +379,7 @@ pub fn authenticate(
     command: &[u8],
     name: &[u8],
     password: &[u8],
+    context: Context,
 ) -> Result<(), ErrorReply> {
     let (version, users) = server.users.current.read().clone();
     match users.get(name).filter(|user| user.accepts(password)) {
@@ -388,8 +389,6 @@ pub fn authenticate(
             Ok(())
         }
         None => {
-            let context =
-                if session.transaction.is_some() { Context::Transaction } else { Context::TopLevel };
             log(server, &session.client, name, Reason::Authentication, command, context);
             Err(ErrorReply::new("WRONGPASS invalid username-password pair or user is disabled."))
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::plain;
-use crate::acl::DEFAULT_USER;
+use crate::acl::{Context, DEFAULT_USER};
 use crate::base::number::parse_i64;
 use crate::command::{Args, Argument, ArgumentKind, DatabaseArguments, Flags, Group};
 use crate::protocol::{ErrorReply, Protocol, Reply};
@@ -132,7 +132,8 @@ fn auth(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 }
 
 fn authenticate(call: &mut Call<'_, '_>, user: &[u8], password: &[u8]) -> Result<(), ErrorReply> {
-    users::authenticate(call.executor.server, call.session, call.args[0], user, password)
+    let context = if call.executor.in_unit() { Context::Transaction } else { Context::TopLevel };
+    users::authenticate(call.executor.server, call.session, call.args[0], user, password, context)
 }
 
 /// Name and password behind AUTH.
