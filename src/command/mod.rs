@@ -32,8 +32,6 @@ pub type WriteFn = fn(&mut WriteTxn<'_>, &Args<'_>) -> CommandResult<'static>;
 pub type BlockingFn = fn(&mut WriteTxn<'_>, &Args<'_>) -> Result<Outcome<'static>, ErrorReply>;
 /// Tells whether a call reads keys that its arguments do not name: the error for users who may not read every key.
 pub type UnnamedReadsFn = fn(&Args<'_>) -> Option<ErrorReply>;
-/// The indexes of arguments that no log may show: passwords, and what concerns users.
-pub type SecretsFn = fn(&Args<'_>) -> Vec<usize>;
 
 /// What a call of a command came to.
 #[derive(Debug)]
@@ -375,7 +373,6 @@ pub struct Command<H: 'static> {
     /// Asked in place of `keys` where those are incomplete or their flags depend on the call.
     pub keys_of: Option<KeysFn>,
     pub unnamed_reads: Option<UnnamedReadsFn>,
-    pub secrets: Option<SecretsFn>,
     pub channels: ChannelArguments,
     pub databases: DatabaseArguments,
     pub arguments: &'static [Argument],
@@ -397,7 +394,6 @@ impl<H: Copy> Command<H> {
             keys: &[],
             keys_of: None,
             unnamed_reads: None,
-            secrets: None,
             channels: ChannelArguments::None,
             databases: DatabaseArguments::None,
             arguments: &[],

@@ -202,7 +202,6 @@ fn without_handler<G>(command: &Command<G>) -> Command<Infallible> {
         keys: command.keys,
         keys_of: command.keys_of,
         unnamed_reads: command.unnamed_reads,
-        secrets: command.secrets,
         channels: command.channels,
         databases: command.databases,
         arguments: command.arguments,

@@ -97,7 +97,7 @@ pub fn admit(
     let plain = session.transaction.is_none()
         && session.authenticated
         && !session.is_subscribed()
-        && session.access.is_unrestricted(&server.users);
+        && session.identity.is_unrestricted(&server.users);
     if !(plain && server.conditions.none()) {
         check_user(server, session, entry, args)?;
         if let Some(hold) = check_conditions(executor, session, entry, args)? {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::client::{Client, Traits};
 use super::table::Entry;
-use super::users::Access;
+use super::users::Identity;
 use crate::command::Flags;
 use crate::keyspace::WatchFlag;
 use crate::protocol::{ErrorReply, Protocol, Reply, encode};
@@ -62,7 +62,7 @@ pub struct Session {
     /// What replies are shaped for. A script's commands have their own.
     pub protocol: Protocol,
     pub authenticated: bool,
-    pub access: Access,
+    pub identity: Identity,
     pub transaction: Option<Transaction>,
     pub watched: Vec<(usize, Vec<u8>)>,
     pub watch_flag: WatchFlag,
@@ -91,7 +91,7 @@ impl Session {
             database: 0,
             protocol: Protocol::Resp2,
             authenticated: false,
-            access: Access::unchecked(),
+            identity: Identity::unchecked(),
             transaction: None,
             watched: Vec::new(),
             watch_flag: WatchFlag::default(),

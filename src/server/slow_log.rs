@@ -74,7 +74,7 @@ impl SlowLog {
             number: self.last_number.fetch_add(1, Relaxed),
             unix_seconds: server.now_ms() / 1000,
             microseconds: elapsed.as_micros() as u64,
-            args: shorten(entry, args),
+            args: shorten(args),
             address: session.client.address.clone(),
             client_name: session.client.labels.lock().name.clone(),
         };
@@ -105,14 +105,9 @@ impl SlowLog {
     }
 }
 
-fn shorten(entry: &Entry, args: &Args<'_>) -> Vec<Vec<u8>> {
+fn shorten(args: &Args<'_>) -> Vec<Vec<u8>> {
     let kept = if args.len() > MOST_ARGUMENTS { MOST_ARGUMENTS - 1 } else { args.len() };
     let mut short: Vec<Vec<u8>> = args[..kept].iter().map(|arg| shorten_argument(arg)).collect();
-    for secret in entry.spec.secrets.map_or_else(Vec::new, |secrets| secrets(args)) {
-        if let Some(shown) = short.get_mut(secret) {
-            *shown = b"(redacted)".to_vec();
-        }
-    }
     if kept < args.len() {
         short.push(format!("... ({} more arguments)", args.len() - kept).into_bytes());
     }

@@ -26,7 +26,7 @@ use crate::protocol::ErrorReply;
 
 /// A session's user.
 #[derive(Debug)]
-pub struct Access {
+pub struct Identity {
     user: Arc<User>,
     /// The number of the snapshot that the user is from.
     version: u64,
@@ -36,15 +36,15 @@ pub struct Access {
 
 const NO_VERSION: u64 = u64::MAX;
 
-impl Access {
+impl Identity {
     fn new(user: Arc<User>, version: u64) -> Self {
         let unrestricted_in = if user.may_everything() { version } else { NO_VERSION };
-        Access { user, version, unrestricted_in }
+        Identity { user, version, unrestricted_in }
     }
 
     /// For sessions that are not checked.
     pub fn unchecked() -> Self {
-        Access::new(Arc::new(User::unrestricted(DEFAULT_USER)), NO_VERSION)
+        Identity::new(Arc::new(User::unrestricted(DEFAULT_USER)), NO_VERSION)
     }
 
     pub fn user(&self) -> &User {
@@ -98,9 +98,9 @@ impl SharedUsers {
     }
 
     /// What a session has before it authenticates.
-    pub fn default_access(&self) -> Access {
+    pub fn default_identity(&self) -> Identity {
         let (version, users) = self.current.read().clone();
-        Access::new(users.default_user().clone(), version)
+        Identity::new(users.default_user().clone(), version)
     }
 
     fn publish(&self, users: Users) {
@@ -123,24 +123,23 @@ impl SharedUsers {
 
     /// Looks again whether the user is still there. `false`: it is not, and the connection is to end.
     fn refresh(&self, session: &mut Session) -> bool {
-        if session.access.version == self.version.load(Ordering::Acquire) {
+        if session.identity.version == self.version.load(Ordering::Acquire) {
             return true;
         }
         let (version, users) = self.current.read().clone();
-        let name = &session.access.user.name;
-        let is_known = match users.get(name) {
+        let name = &session.identity.user.name;
+        match users.get(name) {
             Some(user) => {
-                session.access = Access::new(user.clone(), version);
+                session.identity = Identity::new(user.clone(), version);
                 true
             }
             None => {
-                session.access = Access::new(users.default_user().clone(), version);
+                session.identity = Identity::new(users.default_user().clone(), version);
                 session.authenticated = false;
                 session.client.close(Close::AfterReplies);
                 false
             }
-        };
-        is_known
+        }
     }
 }
 
@@ -263,13 +262,13 @@ pub fn check(
     context: Context,
 ) -> Result<(), Refusal> {
     let users = &server.users;
-    if session.access.is_unrestricted(users) || !is_checked(session) {
+    if session.identity.is_unrestricted(users) || !is_checked(session) {
         return Ok(());
     }
     if !users.refresh(session) {
         return Err(Refusal { message: Vec::new(), denial: None });
     }
-    let user = &session.access.user;
+    let user = &session.identity.user;
     acl::check(user, entry, args, session.database, users.database_count).map_err(|denial| {
         let message = denial.message(user, entry);
         log_denial(server, &session.client, &user.name, denial, entry, args, context);
@@ -304,10 +303,10 @@ pub fn refuse_unnamed_reads(
     args: &Args<'_>,
 ) -> Result<(), ErrorReply> {
     let Some(unnamed_reads) = entry.spec.unnamed_reads else { return Ok(()) };
-    if session.access.is_unrestricted(&server.users) || !is_checked(session) {
+    if session.identity.is_unrestricted(&server.users) || !is_checked(session) {
         return Ok(());
     }
-    let (user, count) = (&session.access.user, server.users.database_count);
+    let (user, count) = (&session.identity.user, server.users.database_count);
     match unnamed_reads(args) {
         Some(error) if !acl::reads_every_key(user, entry, args, session.database, count) => Err(error),
         _ => Ok(()),
@@ -318,7 +317,7 @@ pub fn refuse_unnamed_reads(
 pub fn would_allow(server: &Server, session: &mut Session, entry: &Entry, args: &Args<'_>) -> bool {
     !is_checked(session)
         || server.users.refresh(session)
-            && acl::check(&session.access.user, entry, args, session.database, server.users.database_count)
+            && acl::check(&session.identity.user, entry, args, session.database, server.users.database_count)
                 .is_ok()
 }
 
@@ -384,7 +383,7 @@ pub fn authenticate(
     let (version, users) = server.users.current.read().clone();
     match users.get(name).filter(|user| user.accepts(password)) {
         Some(user) => {
-            become_user(session, Access::new(user.clone(), version));
+            become_user(session, Identity::new(user.clone(), version));
             session.authenticated = true;
             Ok(())
         }
@@ -397,13 +396,13 @@ pub fn authenticate(
 
 /// A new connection, and what RESET makes of one.
 pub fn begin(server: &Server, session: &mut Session) {
-    become_user(session, server.users.default_access());
+    become_user(session, server.users.default_identity());
     session.authenticated = server.users.are_open_to_all();
 }
 
-fn become_user(session: &mut Session, access: Access) {
-    session.client.labels.lock().user.clone_from(&access.user.name);
-    session.access = access;
+fn become_user(session: &mut Session, identity: Identity) {
+    session.client.labels.lock().user.clone_from(&identity.user.name);
+    session.identity = identity;
 }
 
 // ---- Changes ----
@@ -494,14 +493,14 @@ impl Server {
 
     /// A session has subscribed: were its user's channels taken away while it did?
     pub fn recheck_subscriptions(&self, session: &mut Session) {
-        if session.access.version == self.users.version.load(Ordering::Acquire) {
+        if session.identity.version == self.users.version.load(Ordering::Acquire) {
             return;
         }
-        let old = session.access.user.clone();
+        let old = session.identity.user.clone();
         if !self.users.refresh(session) {
             return;
         }
-        if let Some(remaining) = session.access.user.fewer_channels(&old) {
+        if let Some(remaining) = session.identity.user.fewer_channels(&old) {
             let plain = session.channels.iter().chain(&session.shard_channels).map(|name| (name, false));
             let mut all = plain.chain(session.patterns.iter().map(|name| (name, true)));
             if all.any(|(name, is_pattern)| !User::may_stay_subscribed(&remaining, name, is_pattern)) {

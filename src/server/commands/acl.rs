@@ -5,6 +5,7 @@ use super::plain;
 use crate::acl::{LogEntry, Reason, Selector, check, is_valid_name, save_file};
 use crate::base::file::{self, SystemFileSystem};
 use crate::base::number::parse_i64;
+use crate::base::random::fill_secret;
 use crate::command::{Argument, ArgumentKind, Categories, Command, Flags, Group, Handler};
 use crate::protocol::{ErrorReply, Reply};
 use crate::server::Server;
@@ -39,7 +40,6 @@ pub const COMMANDS: &[HostCommand] =
                 since: "6.0.0",
                 complexity: "O(N), N being the number of users and of connections",
                 arity: -3,
-                secrets: Some(|args| (2..args.len()).collect()),
                 arguments: &[USER_NAME.multiple()],
                 ..plain(Group::Server, ADMIN, delete)
             },
@@ -70,7 +70,6 @@ pub const COMMANDS: &[HostCommand] =
                 since: "6.0.0",
                 complexity: "O(N), N being the number of rules",
                 arity: 3,
-                secrets: Some(|args| (2..args.len()).collect()),
                 arguments: &[USER_NAME],
                 ..plain(Group::Server, ADMIN, get)
             },
@@ -126,7 +125,6 @@ pub const COMMANDS: &[HostCommand] =
                 since: "6.0.0",
                 complexity: "O(N), N being the number of rules",
                 arity: -3,
-                secrets: Some(|args| (2..args.len()).collect()),
                 arguments: &[USER_NAME, Argument::new("rule", ArgumentKind::String).optional().multiple()],
                 ..plain(Group::Server, ADMIN, set)
             },
@@ -148,7 +146,7 @@ pub const COMMANDS: &[HostCommand] =
                 since: "6.0.0",
                 arity: 2,
                 ..plain(Group::Server, OPEN, |call| {
-                    Ok(Reply::Owned(call.session.access.user().name.clone()).into())
+                    Ok(Reply::Owned(call.session.identity.user().name.clone()).into())
                 })
             },
         ])
@@ -281,7 +279,7 @@ fn generate_password(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply>
     }
     let digits = (bits as usize).div_ceil(4);
     let mut bytes = vec![0; digits.div_ceil(2)];
-    getrandom::fill(&mut bytes).map_err(|error| {
+    fill_secret(&mut bytes).map_err(|error| {
         tracing::warn!("No source of randomness: {error}");
         ErrorReply::new("ERR no source of randomness")
     })?;

@@ -8,7 +8,7 @@ use crate::server::Server;
 use crate::server::admission::Conditions;
 use crate::server::call::{Call, Writes};
 use crate::server::client::Traits;
-use crate::server::config::{Access, sensitive_arguments};
+use crate::server::config::Access;
 use crate::server::session::Session;
 use crate::server::table::{HostCommand, HostOutcome};
 
@@ -37,7 +37,6 @@ pub const COMMANDS: &[HostCommand] =
                 since: "2.0.0",
                 complexity: "O(N), N being the number of directives",
                 arity: -4,
-                secrets: Some(|args| sensitive_arguments(args)),
                 arguments: &[Argument::block(
                     "data",
                     &[

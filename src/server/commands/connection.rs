@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::plain;
 use crate::acl::{Context, DEFAULT_USER};
 use crate::base::number::parse_i64;
-use crate::command::{Args, Argument, ArgumentKind, DatabaseArguments, Flags, Group};
+use crate::command::{Argument, ArgumentKind, DatabaseArguments, Flags, Group};
 use crate::protocol::{ErrorReply, Protocol, Reply};
 use crate::server::Server;
 use crate::server::call::Call;
@@ -43,7 +43,6 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Authenticates the connection.",
         complexity: "O(N), N being the number of passwords of the user",
         arity: -2,
-        secrets: Some(|args| (1..args.len()).collect()),
         arguments: &[
             Argument::new("username", ArgumentKind::String).optional(),
             Argument::new("password", ArgumentKind::String),
@@ -55,7 +54,6 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Chooses the protocol, and answers what the server is.",
         since: "6.0.0",
         arity: -1,
-        secrets: Some(hello_secrets),
         arguments: &[Argument::block(
             "arguments",
             &[
@@ -134,12 +132,6 @@ fn auth(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 fn authenticate(call: &mut Call<'_, '_>, user: &[u8], password: &[u8]) -> Result<(), ErrorReply> {
     let context = if call.executor.in_unit() { Context::Transaction } else { Context::TopLevel };
     users::authenticate(call.executor.server, call.session, call.args[0], user, password, context)
-}
-
-/// Name and password behind AUTH.
-fn hello_secrets(args: &Args<'_>) -> Vec<usize> {
-    let after = (2..args.len()).find(|at| args[*at].eq_ignore_ascii_case(b"auth"));
-    after.map_or_else(Vec::new, |at| (at + 1..args.len().min(at + 3)).collect())
 }
 
 fn hello(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
