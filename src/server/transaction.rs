@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::admission::{Conditions, Hold};
-use super::{commandstats, users};
 use super::execute::{Execution, Executor};
 use super::session::{Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler};
+use super::{commandstats, users};
 use crate::acl::Context;
 use crate::command::{Args, Flags, Handler};
 use crate::protocol::{ErrorReply, Reply};
