@@ -7,14 +7,14 @@
 //! Invariant: whether a command writes is a fact of its handler's type and is never declared.
 
 mod keys;
+mod operands;
 mod short_names;
 mod table;
 
 use std::convert::Infallible;
 
-pub use keys::{
-    BeginSearch, ChannelArguments, DatabaseArguments, FindKeys, KeyPosition, KeySpec, KeyUse, key_positions,
-};
+pub use keys::{BeginSearch, FindKeys, KeyPosition, KeySpec, KeyUse, key_positions};
+pub use operands::{ChannelArguments, DatabaseArguments};
 pub use table::{CommandId, CommandTable, TableEntry};
 
 use crate::keyspace::{Reader, WriteTxn};
@@ -369,12 +369,15 @@ pub struct Command<H: 'static> {
     pub flags: Flags,
     /// Categories beyond those that follow from group, flags and handler.
     pub categories: Categories,
+    /// Of commands that make up keys from what they find.
+    pub unnamed_reads: Option<UnnamedReadsFn>,
+    /// The channels that a call publishes or subscribes to.
+    pub channels: ChannelArguments,
+    /// The databases that a call reaches besides its own; all of them: [`Flags::ALL_DBS`].
+    pub databases: DatabaseArguments,
     pub keys: &'static [KeySpec],
     /// Asked in place of `keys` where those are incomplete or their flags depend on the call.
     pub keys_of: Option<KeysFn>,
-    pub unnamed_reads: Option<UnnamedReadsFn>,
-    pub channels: ChannelArguments,
-    pub databases: DatabaseArguments,
     pub arguments: &'static [Argument],
     pub subcommands: &'static [Command<H>],
     pub handler: Handler<H>,
@@ -391,11 +394,11 @@ impl<H: Copy> Command<H> {
             arity: 1,
             flags: Flags::NONE,
             categories: Categories::NONE,
-            keys: &[],
-            keys_of: None,
             unnamed_reads: None,
             channels: ChannelArguments::None,
             databases: DatabaseArguments::None,
+            keys: &[],
+            keys_of: None,
             arguments: &[],
             subcommands: &[],
             handler,

@@ -56,10 +56,10 @@ pub const COMMANDS: &[DataCommand] = &[
         group: Group::Generic,
         arity: -2,
         flags: Flags::DENYOOM.and(Flags::MOVABLE_KEYS),
+        unnamed_reads: Some(|args| unnamed_reads(args, true)),
         categories: CATEGORIES,
         keys: &[SORTED, MADE_UP, STORED],
         keys_of: Some(keys_of_sort),
-        unnamed_reads: Some(|args| unnamed_reads(args, true)),
         arguments: &[KEY, BY, LIMIT, GET, ORDER, ALPHA, STORE],
         ..DataCommand::write(sort)
     },
@@ -71,40 +71,14 @@ pub const COMMANDS: &[DataCommand] = &[
         group: Group::Generic,
         arity: -2,
         flags: Flags::MOVABLE_KEYS,
+        unnamed_reads: Some(|args| unnamed_reads(args, false)),
         categories: CATEGORIES,
         keys: &[SORTED, MADE_UP],
         keys_of: Some(|_, keys| keys.push(KeyPosition { index: 1, uses: SORTED.uses })),
-        unnamed_reads: Some(|args| unnamed_reads(args, false)),
         arguments: &[KEY, BY, LIMIT, GET, ORDER, ALPHA],
         ..DataCommand::read(sort_ro)
     },
 ];
-
-/// The first option that makes up keys to read, if the call gets so far.
-fn unnamed_reads(args: &Args<'_>, may_store: bool) -> Option<ErrorReply> {
-    let mut found = None;
-    let words = args.get(2..)?;
-    // What stops the parser stops it after an option that is refused, if that came first.
-    let _ = Options::parse_each(words, may_store, |option| {
-        let error = match option {
-            Lookup::By(pattern) if pattern.contains(&b'*') => Some("BY"),
-            Lookup::By(_) => None,
-            Lookup::Get => Some("GET"),
-        };
-        found = found.or(error);
-    });
-    found.map(|option| {
-        ErrorReply::from_text(format!(
-            "ERR {option} option of SORT denied due to insufficient ACL permissions."
-        ))
-    })
-}
-
-/// An option that may make up keys.
-enum Lookup<'a> {
-    By(&'a [u8]),
-    Get,
-}
 
 /// The sorted key, and that of the last STORE.
 fn keys_of_sort(args: &Args<'_>, keys: &mut Vec<KeyPosition>) {
@@ -203,6 +177,32 @@ impl<'a> Options<'a> {
         let count = usize::try_from(self.count).unwrap_or(length);
         start..start.saturating_add(count).min(length)
     }
+}
+
+/// The first option that makes up keys to read, if the call gets so far.
+fn unnamed_reads(args: &Args<'_>, may_store: bool) -> Option<ErrorReply> {
+    let mut found = None;
+    let words = args.get(2..)?;
+    // What stops the parser stops it after an option that is refused, if that came first.
+    let _ = Options::parse_each(words, may_store, |option| {
+        let error = match option {
+            Lookup::By(pattern) if pattern.contains(&b'*') => Some("BY"),
+            Lookup::By(_) => None,
+            Lookup::Get => Some("GET"),
+        };
+        found = found.or(error);
+    });
+    found.map(|option| {
+        ErrorReply::from_text(format!(
+            "ERR {option} option of SORT denied due to insufficient ACL permissions."
+        ))
+    })
+}
+
+/// An option that may make up keys.
+enum Lookup<'a> {
+    By(&'a [u8]),
+    Get,
 }
 
 fn sort_ro<'k>(reader: &Reader<'k>, args: &Args<'_>) -> CommandResult<'k> {
