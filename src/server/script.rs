@@ -553,7 +553,8 @@ impl ScriptHost for Host<'_, '_> {
     fn acl_check(&mut self, args: &[&[u8]]) -> Option<bool> {
         let server = self.executor.server;
         let entry = find_entry(server, args)?;
-        if matches!(entry.handler, Handler::Container) && args.len() > 1 {
+        // A command whose subcommand is not known.
+        if !entry.subcommands.is_empty() && args.len() > 1 {
             return None;
         }
         Some(users::would_allow(server, self.session, entry, args))

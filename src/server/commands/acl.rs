@@ -6,12 +6,12 @@ use crate::acl::{LogEntry, Reason, Selector, check, is_valid_name, save_file};
 use crate::base::file::{self, SystemFileSystem};
 use crate::base::number::parse_i64;
 use crate::base::random::fill_secret;
-use crate::command::{Argument, ArgumentKind, Categories, Command, Flags, Group, Handler};
+use crate::command::{Argument, ArgumentKind, Categories, Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
 use crate::server::Server;
 use crate::server::admission::{find_entry, wrong_arity};
 use crate::server::call::Call;
-use crate::server::table::{HostCommand, HostOutcome};
+use crate::server::table::{Entry, HostCommand, HostOutcome};
 
 const OPEN: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
 const ADMIN: Flags = OPEN.and(Flags::ADMIN);
@@ -248,9 +248,8 @@ fn dry_run(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let Some(user) = users.get(name) else {
         return Err(ErrorReply::from_text([b"ERR User '".as_slice(), name, b"' not found"].concat()));
     };
-    let has_subcommand =
-        |entry: &crate::server::table::Entry| !matches!(entry.handler, Handler::Container) || args.len() == 1;
-    let Some(entry) = find_entry(server, args).filter(|entry| has_subcommand(entry)) else {
+    let is_whole = |entry: &Entry| entry.subcommands.is_empty() || args.len() == 1;
+    let Some(entry) = find_entry(server, args).filter(|entry| is_whole(entry)) else {
         return Err(ErrorReply::from_text([b"ERR Command '".as_slice(), args[0], b"' not found"].concat()));
     };
     if !entry.arity_fits(args.len()) {

@@ -59,12 +59,12 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Waits until so many replicas have what was written.",
         since: "3.0.0",
         group: Group::Generic,
-        categories: Categories::CONNECTION,
         arity: 3,
         arguments: &[
             Argument::new("numreplicas", ArgumentKind::Integer),
             Argument::new("timeout", ArgumentKind::Integer),
         ],
+        categories: Categories::CONNECTION,
         ..writing(Group::Server, Flags::BLOCKING, wait)
     },
     HostCommand {
@@ -72,13 +72,13 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Waits until what was written is on so many disks.",
         since: "7.2.0",
         group: Group::Generic,
-        categories: Categories::CONNECTION,
         arity: 4,
         arguments: &[
             Argument::new("numlocal", ArgumentKind::Integer),
             Argument::new("numreplicas", ArgumentKind::Integer),
             Argument::new("timeout", ArgumentKind::Integer),
         ],
+        categories: Categories::CONNECTION,
         ..writing(Group::Server, Flags::BLOCKING, waitaof)
     },
     HostCommand {
