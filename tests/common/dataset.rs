@@ -70,7 +70,7 @@ pub fn read(client: &mut Client) -> Seen {
                 "string" => ask(&[b"GET", &key]),
                 "list" => ask(&[b"LRANGE", &key, b"0", b"-1"]),
                 "set" => ask(&[b"SMEMBERS", &key]).sorted(),
-                "zset" => ask(&[b"ZRANGE", &key, b"0", b"-1", b"WITHSCORES"]),
+                "zset" => numbers(ask(&[b"ZRANGE", &key, b"0", b"-1", b"WITHSCORES"])),
                 "hash" => {
                     let all = ask(&[b"HGETALL", &key]);
                     Reply::Array(all.items().chunks(2).map(|pair| Reply::Array(pair.to_vec())).collect())
@@ -85,6 +85,16 @@ pub fn read(client: &mut Client) -> Seen {
     }
     client.ok("SELECT 0");
     seen
+}
+
+/// Scores in one spelling: servers differ in how many digits they write.
+fn numbers(reply: Reply) -> Reply {
+    let mut items = reply.items().to_vec();
+    for score in items.iter_mut().skip(1).step_by(2) {
+        let number: f64 = score.text().parse().expect("a score");
+        *score = Reply::Bulk(format!("{number:e}").into_bytes());
+    }
+    Reply::Array(items)
 }
 
 /// Panics unless both hold the same, by everything that clients can see and by Valkey's digest. What one writes may

@@ -10,6 +10,7 @@ pub mod load;
 pub mod proxy;
 pub mod server;
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before the test fails. Far beyond what it takes on an idle machine.
@@ -36,5 +37,14 @@ pub fn wait_within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Op
             return None;
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Raises a flag when it goes out of scope, by a panic too: threads that look at it end.
+pub struct Until<'a>(pub &'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
     }
 }

@@ -1,12 +1,14 @@
 //! FAILOVER between running servers, mostly under a load whose every acknowledged write must be there afterwards.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 
+use crate::common::client::Client;
 use crate::common::dataset::assert_same;
 use crate::common::load::{Load, lost};
 use crate::common::proxy::Proxy;
 use crate::common::server::Server;
-use crate::common::wait_until;
+use crate::common::{Until, wait_for, wait_until};
 
 struct Trio {
     servers: Vec<Server>,
@@ -31,7 +33,7 @@ impl Trio {
 
     /// Waits until the servers agree on one primary, all others follow it, and no failover is going on.
     fn settle(&self) -> usize {
-        let primary = crate::common::wait_for("one primary", || self.primary());
+        let primary = wait_for("one primary", || self.primary());
         for (index, server) in self.servers.iter().enumerate() {
             wait_until("no failover", || server.info("master_failover_state") == "no-failover");
             if index != primary {
@@ -199,13 +201,14 @@ fn read_only_scripts_run_through_a_pause_and_a_failover() {
     assert_eq!(client.call("GET k").text(), "after");
     // On every server, while the role moves from one to another.
     let ports = trio.ports();
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let until = Until(&stop);
         for port in &ports {
             let stop = &stop;
             scope.spawn(move || {
-                let mut reader = crate::common::client::Client::connect(*port).expect("connects");
-                while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                let mut reader = Client::connect(*port).expect("connects");
+                while !stop.load(SeqCst) {
                     let words = ["EVAL_RO", "return redis.call('GET', KEYS[1])", "1", "k"];
                     assert_eq!(reader.call_args(&words).text(), "after");
                 }
@@ -215,7 +218,7 @@ fn read_only_scripts_run_through_a_pause_and_a_failover() {
         client.ok("FAILOVER");
         wait_until("another takes over", || trio.primary().is_some_and(|primary| primary != before));
         trio.settle();
-        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        drop(until);
     });
 }
 
@@ -241,21 +244,22 @@ fn blocked_clients_are_told() {
 fn a_write_script_is_whole_on_one_side() {
     let trio = Trio::start();
     let ports = trio.ports();
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let script = "local n = redis.call('INCR', 'n') for i = 1, 200 do redis.call('INCR', 'c:' .. i) end return n";
     let last = std::thread::scope(|scope| {
         let (stop, ports) = (&stop, &ports);
+        let until = Until(stop);
         let caller = scope.spawn(move || {
             let mut acknowledged = 0;
             let mut server = 0;
-            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
-                let Ok(mut client) = crate::common::client::Client::connect(ports[server]) else { continue };
+            while !stop.load(SeqCst) {
+                let Ok(mut client) = Client::connect(ports[server]) else { continue };
                 while let Ok(reply) = client.try_call(&["EVAL", script, "0"]) {
                     if reply.is_error() {
                         break;
                     }
                     acknowledged = reply.integer();
-                    if stop.load(std::sync::atomic::Ordering::SeqCst) {
+                    if stop.load(SeqCst) {
                         break;
                     }
                 }
@@ -265,12 +269,12 @@ fn a_write_script_is_whole_on_one_side() {
         });
         let mut primary = 0;
         for _ in 0..3 {
-            wait_until("scripts run", || trio.servers[primary].call("GET n").text().parse().unwrap_or(0) > 0);
+            wait_until("scripts run", || !trio.servers[primary].call("GET n").is_nil());
             trio.servers[primary].client().ok("FAILOVER");
             wait_until("another takes over", || trio.primary().is_some_and(|other| other != primary));
             primary = trio.settle();
         }
-        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        drop(until);
         caller.join().expect("no panic")
     });
     let primary = trio.settle();

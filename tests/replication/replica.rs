@@ -114,7 +114,11 @@ fn stale_data_is_refused_when_asked_for() {
     primary.kill();
     let down = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
     wait_until("it notices", || client.call("GET k").text() == down);
-    refused(&mut client, &["EVAL_RO", "return 1", "0"], down);
+    // A script may run, but not look at data.
+    assert_eq!(client.call_args(&["EVAL_RO", "return 1", "0"]).integer(), 1);
+    let reply = client.call_args(&["EVAL_RO", "return redis.call('GET', KEYS[1])", "1", "k"]);
+    assert!(reply.text().starts_with("ERR Can not execute the command on a stale replica"), "{reply:?}");
+    refused(&mut client, &["EVAL", "#!lua flags=no-writes\nreturn 1", "0"], down);
     refused(&mut client, &["DBSIZE"], down);
     // What it takes to find out and to mend it goes on working.
     for words in ["INFO replication", "ROLE", "CONFIG GET port", "SUBSCRIBE c"] {
@@ -156,8 +160,8 @@ fn wait_counts_the_replicas_that_have_it() {
     refused(
         &mut replicas[0].client(),
         &["WAIT", "1", "0"],
-        "ERR WAIT cannot be used with replica instances. Please also note that writes to replicas are just local \
-         and are not propagated.",
+        "ERR WAIT cannot be used with replica instances. Please also note that if a replica is configured to be \
+         writable (which is not the default) writes to replicas are just local and are not propagated.",
     );
     refused(&mut client, &["WAIT", "1", "-1"], "ERR timeout is negative");
     // Inside of a transaction it cannot wait.

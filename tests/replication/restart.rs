@@ -52,6 +52,8 @@ fn a_replica_that_restarts_from_its_aof_goes_on() {
     let mut replica = Server::replica_of(primary.port, ALWAYS);
     client.ok("SET before 1");
     replica.wait_for_offset_of(&primary);
+    // Only then its files hold what the full sync brought.
+    wait_until("the rewrite ends", || replica.info("aof_rewrite_in_progress") == "0");
     for round in 1..=2 {
         replica.kill();
         client.ok(&format!("SET meanwhile:{round} 1"));
