@@ -112,5 +112,15 @@ pub fn assert_same(one: &Server, other: &Server) {
         .collect();
     assert!(differing.is_empty(), "the datasets differ: {differing:?}");
     assert_eq!(left.len(), right.len(), "one has keys that the other has not");
-    assert_eq!(digest(&mut one), digest(&mut other), "equal to clients, but not by digest");
+    if digest(&mut one) != digest(&mut other) {
+        let value = |client: &mut Client, database: usize, key: &[u8]| {
+            client.ok(&format!("SELECT {database}"));
+            client.call_args(&[&b"DEBUG"[..], b"DIGEST-VALUE", key])
+        };
+        let keys = left.keys().filter(|(database, key)| {
+            value(&mut one, *database, key) != value(&mut other, *database, key)
+        });
+        let keys: Vec<_> = keys.map(|(database, key)| (database, key.escape_ascii().to_string())).collect();
+        panic!("equal to clients, but not by digest: {keys:?}");
+    }
 }

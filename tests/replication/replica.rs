@@ -110,7 +110,7 @@ fn stale_data_is_refused_when_asked_for() {
     primary.client().ok("SET k v");
     let replica = Server::replica_of(primary.port, &["--replica-serve-stale-data", "no"]);
     let mut client = replica.client();
-    assert_eq!(client.call("GET k").text(), "v");
+    wait_until("the status is seen", || client.call("GET k").text() == "v");
     primary.kill();
     let down = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
     wait_until("it notices", || client.call("GET k").text() == down);
