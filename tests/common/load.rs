@@ -99,9 +99,10 @@ pub fn lost(client: &mut Client, acknowledged: &[String]) -> Vec<String> {
         let mut request = vec!["MGET".to_owned()];
         request.extend_from_slice(keys);
         let values = client.call_args(&request);
-        let missing = keys.iter().zip(values.items()).filter(|(key, value)| {
-            **value != super::client::Reply::Bulk(key.as_bytes().to_vec())
-        });
+        let missing = keys
+            .iter()
+            .zip(values.items())
+            .filter(|(key, value)| **value != super::client::Reply::Bulk(key.as_bytes().to_vec()));
         lost.extend(missing.map(|(key, _)| key.clone()));
     }
     lost

@@ -21,8 +21,16 @@ fn writes_are_refused_and_reads_are_not() {
     primary.client().ok("SET k v");
     replica.wait_for_offset_of(&primary);
     let mut client = replica.client();
-    for words in ["SET k x", "DEL k", "EXPIRE k 10", "LPUSH l a", "FLUSHALL", "BLPOP l 0", "GETDEL k", "SORT l STORE m"]
-    {
+    for words in [
+        "SET k x",
+        "DEL k",
+        "EXPIRE k 10",
+        "LPUSH l a",
+        "FLUSHALL",
+        "BLPOP l 0",
+        "GETDEL k",
+        "SORT l STORE m",
+    ] {
         refused(&mut client, &words.split(' ').collect::<Vec<_>>(), READONLY);
     }
     // One refused command spoils a transaction.
@@ -81,7 +89,10 @@ server.register_function{function_name='reader', callback=function(keys) return 
         "ERR Can not execute a script with write flag using *_ro command.",
     );
     let reply = client.call_args(&["EVAL_RO", "return redis.pcall('SET', KEYS[1], 'x')", "1", "k"]);
-    assert!(reply.text().starts_with("ERR Write commands are not allowed from read-only scripts."), "{reply:?}");
+    assert!(
+        reply.text().starts_with("ERR Write commands are not allowed from read-only scripts."),
+        "{reply:?}"
+    );
     assert_eq!(client.call("GET k").text(), "v");
     refused(&mut client, &["FUNCTION", "FLUSH"], READONLY);
     refused(&mut client, &["FUNCTION", "DELETE", "lib"], READONLY);
@@ -188,7 +199,10 @@ fn info_and_role_say_how_things_are() {
     assert_eq!(client.info("master_failover_state"), "no-failover");
     let line = client.info("slave0");
     let expected = format!("ip=127.0.0.1,port={},state=online,offset=", replica.port);
-    assert!(line.starts_with(&expected) && line.contains(",lag=") && line.ends_with(",type=replica"), "{line}");
+    assert!(
+        line.starts_with(&expected) && line.contains(",lag=") && line.ends_with(",type=replica"),
+        "{line}"
+    );
     let role = client.call("ROLE");
     let [name, offset, replicas] = role.items() else { panic!("{role:?}") };
     assert_eq!(name.text(), "master");
@@ -207,7 +221,10 @@ fn info_and_role_say_how_things_are() {
     assert_eq!(client.info("slave_repl_offset"), client.info("master_repl_offset"));
     let role = client.call("ROLE");
     let [name, host, port, state, offset] = role.items() else { panic!("{role:?}") };
-    assert_eq!((name.text(), host.text(), state.text()), ("slave".into(), "127.0.0.1".into(), "connected".into()));
+    assert_eq!(
+        (name.text(), host.text(), state.text()),
+        ("slave".into(), "127.0.0.1".into(), "connected".into())
+    );
     assert_eq!(port.integer(), i64::from(primary.port));
     assert_eq!(offset.integer().to_string(), client.info("slave_repl_offset"));
     drop(replica);
