@@ -8,7 +8,7 @@
 use sha1::{Digest as _, Sha1};
 
 use super::{Entry, Keyspace, ValueRef};
-use crate::base::number::format_f64;
+use crate::base::number::format_shortest;
 use crate::types::element::{Element, TextBuffer};
 
 /// A SHA-1 sum, or a combination of some.
@@ -75,7 +75,7 @@ impl Digest {
                 for (member, score) in set.iter() {
                     let mut pair = Digest::default();
                     pair.hash_on_element(member);
-                    pair.hash_on(&format_f64(score));
+                    pair.hash_on(&format_shortest(score));
                     self.combine(&pair.0);
                 }
             }
