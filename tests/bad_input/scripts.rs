@@ -67,8 +67,11 @@ fn wrong_scripts_are_answered() {
         let reply = client.call_args(&["EVAL", script, "0"]);
         assert!(reply.is_error(), "{script}: {reply:?}");
     }
-    // Deeper than any reply may be.
-    client.call_args(&["EVAL", "local t = {} for i = 1, 100000 do t = {t} end return t", "0"]);
+    // Deeper than any reply may be, and than this client could read.
+    client.send(&["EVAL", "local t = {} for i = 1, 100000 do t = {t} end return t", "0"]).expect("sent");
+    client.shutdown_write().expect("ended");
+    let reply = client.read_to_end().expect("a reply");
+    assert!(reply.ends_with(b"*1\r\n-ERR reached lua stack limit\r\n"), "{}", reply.escape_ascii());
     assert_kept(&server);
 }
 

@@ -100,7 +100,7 @@ fn run(ours: &Server, theirs: &Server, seed: u64) -> Result<(), String> {
     for setting in DEFAULTS.iter().chain(LIMITS[seed as usize / 2 % LIMITS.len()]) {
         pair.words(&format!("CONFIG SET {setting}"));
     }
-    let protocol = if seed % 2 == 0 { 2 } else { 3 };
+    let protocol = if seed.is_multiple_of(2) { 2 } else { 3 };
     pair.words(&format!("HELLO {protocol}"));
     let mut history: Vec<String> = Vec::new();
     let explain = |history: &[String], what: String| {
