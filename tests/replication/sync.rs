@@ -192,7 +192,7 @@ fn a_history_that_went_elsewhere_costs_a_full_sync() {
 fn replicas_that_come_together_share_a_sync_and_both_have_everything() {
     let primary = Server::start(&["--repl-diskless-sync-delay", "1"]);
     let mut client = primary.client();
-    client.ok("DEBUG POPULATE 20000 k 100");
+    client.ok("DEBUG POPULATE 2000 k 1000");
     let option = format!("127.0.0.1 {}", primary.port);
     let replicas: Vec<Server> = (0..3).map(|_| Server::start(&["--replicaof", &option])).collect();
     // Written before, during and after the transfer.
