@@ -1,6 +1,10 @@
-//! Replication between ours and real servers, in both directions.
+//! Replication between ours and real servers, in both directions, and the files of each read by the other.
+
+use std::fs;
+use std::path::Path;
 
 use crate::common::dataset::{self, assert_looks_same, assert_same};
+use crate::common::load::{Load, lost};
 use crate::common::proxy::Proxy;
 use crate::common::server::{Program, Server};
 use crate::common::wait_until;
@@ -128,5 +132,82 @@ fn ours_follows_redis() {
 fn redis_follows_ours() {
     if let Some(redis) = Program::redis() {
         follow(&Program::ours(), &redis, false);
+    }
+}
+
+/// The role goes from one make to the other and back while clients write.
+#[test]
+fn the_role_goes_to_valkey_and_back_without_a_loss() {
+    let Some(valkey) = Program::valkey() else { return };
+    let ours = Server::start(&[]);
+    let option = format!("127.0.0.1 {}", ours.port);
+    let theirs = Server::start_program(&valkey, &["--replicaof", &option]);
+    theirs.wait_for_link();
+    let load = Load::start(3, &[ours.port, theirs.port]);
+    for (from, to) in [(&ours, &theirs), (&theirs, &ours), (&ours, &theirs)] {
+        load.wait_for_more(100);
+        from.client().ok(&format!("FAILOVER TO 127.0.0.1 {} TIMEOUT 20000", to.port));
+        wait_until("the role has moved", || to.info("role") == "master" && from.info("role") == "slave");
+        from.wait_for_link();
+        wait_until("the failover is over", || from.info("master_failover_state") == "no-failover");
+    }
+    load.wait_for_more(100);
+    let acknowledged = load.stop();
+    ours.wait_for_offset_of(&theirs);
+    assert_same(&theirs, &ours);
+    assert_eq!(lost(&mut ours.client(), &acknowledged), Vec::<String>::new());
+    let full = ours.info_number("sync_full") + theirs.info_number("sync_full");
+    assert_eq!(full, 1, "the one of the beginning");
+}
+
+/// The files of one server are those of another.
+fn load_files(writer: &Program, reader: &Program) {
+    for options in [&["--appendonly", "yes", "--appendfsync", "always"][..], &["--save", "3600 1"]] {
+        let mut written = Server::start_program(writer, options);
+        let mut client = written.client();
+        dataset::fill(&mut client, true);
+        // An RDB file and a base that are not empty, with more commands behind them.
+        let (call, running) = match options[0] {
+            "--save" => ("BGSAVE", "rdb_bgsave_in_progress"),
+            _ => ("BGREWRITEAOF", "aof_rewrite_in_progress"),
+        };
+        client.ok(call);
+        wait_until("it is written", || client.info(running) == "0");
+        every_kind_of_effect(&written, true);
+        if options[0] == "--save" {
+            client.ok("SAVE");
+        }
+        written.kill();
+        let copy = tempfile::tempdir().expect("a folder");
+        copy_files(written.folder(), copy.path());
+        written.restart();
+        let read = Server::start_in(copy, reader, options);
+        assert_same(&written, &read);
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("a folder").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir_all(&target).expect("made");
+            copy_files(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn valkey_loads_our_files() {
+    if let Some(valkey) = Program::valkey() {
+        load_files(&Program::ours(), &valkey);
+    }
+}
+
+#[test]
+fn ours_loads_valkeys_files() {
+    if let Some(valkey) = Program::valkey() {
+        load_files(&valkey, &Program::ours());
     }
 }
