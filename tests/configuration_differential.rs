@@ -1,28 +1,14 @@
 //! The configuration against a real Valkey 9.1: the same replies to CONFIG SET and the same errors for the
 //! same command lines, byte for byte.
-//!
-//! Needs a server binary: `VALKEY_SERVER=/path/to/valkey-server cargo test --test configuration_differential
-//! -- --ignored`.
+
+mod common;
 
 use std::ffi::OsString;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
+use common::server::{Program, Server};
 use understudy::server::command_line::Task;
 use understudy::server::config::{Accept, Access, Config, DIRECTIVES, Flags, ProtectedAction};
-
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn binary() -> String {
-    std::env::var("VALKEY_SERVER").expect("VALKEY_SERVER names the binary of a Valkey 9.1")
-}
 
 /// Values that reach every rule of every kind.
 const VALUES: &[&str] = &[
@@ -112,22 +98,11 @@ fn reply(value: Result<(), Vec<u8>>) -> String {
 }
 
 #[test]
-#[ignore = "needs a Valkey server: see above"]
 fn config_set_replies_are_equal() {
-    let port = 20_000 + std::process::id() % 20_000;
-    let dir = tempfile::tempdir().expect("a directory");
-    let child = Command::new(binary())
-        .args(["--port", &port.to_string(), "--enable-protected-configs", "yes", "--save", ""])
-        .current_dir(dir.path())
-        .stdout(Stdio::null())
-        .spawn();
-    let _server = Server(child.expect("started"));
-    let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).expect("an address");
-    let mut connection = (0..50)
-        .find_map(|_| {
-            client.get_connection().map_err(|_| std::thread::sleep(Duration::from_millis(100))).ok()
-        })
-        .expect("a server that answers");
+    let Some(valkey) = Program::valkey() else { return };
+    let server = Server::start_program(&valkey, &["--enable-protected-configs", "yes"]);
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).expect("an address");
+    let mut connection = client.get_connection().expect("it answers");
     let mut differences = Vec::new();
     let mut compared = 0;
     for directive in DIRECTIVES {
@@ -210,11 +185,11 @@ const COMMAND_LINES: &[&[&str]] = &[
 ];
 
 #[test]
-#[ignore = "needs a Valkey server: see above"]
 fn command_line_errors_are_equal() {
+    let Some(valkey) = Program::valkey() else { return };
     let mut differences = Vec::new();
     for line in COMMAND_LINES {
-        let output = Command::new(binary()).args(*line).stdin(Stdio::null()).output().expect("ran");
+        let output = Command::new(valkey.path()).args(*line).stdin(Stdio::null()).output().expect("ran");
         let theirs = String::from_utf8_lossy(&output.stderr).into_owned();
         let arguments: Vec<OsString> = line.iter().map(OsString::from).collect();
         let Task::Serve(arguments) = Task::parse(&arguments) else { panic!("{line:?} starts no server") };

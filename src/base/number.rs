@@ -116,6 +116,20 @@ pub fn format_f64(value: f64) -> Vec<u8> {
     out
 }
 
+/// As [`format_f64`], but large whole numbers get an exponent too (`1e+10`): how the digest of a dataset sees scores.
+pub fn format_shortest(value: f64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(24);
+    if value.is_finite() && value != 0.0 {
+        if value.is_sign_negative() {
+            out.push(b'-');
+        }
+        append_shortest(&mut out, value.abs());
+    } else {
+        append_f64(&mut out, value);
+    }
+    out
+}
+
 /// Writes a finite, positive double by its shortest digits.
 fn append_shortest(out: &mut Vec<u8>, value: f64) {
     let mut buffer = zmij::Buffer::new();

@@ -527,6 +527,10 @@ fn ltrim(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandResult<'stat
     let kept = index_range(start, stop, list.len());
     let removed = list.len() - kept.len();
     list.trim(kept.start, kept.len(), &limits);
+    if removed == 0 {
+        transaction.notify(EventClasses::LIST, "ltrim", key);
+        return Ok(Reply::Ok);
+    }
     transaction.changed(EventClasses::LIST, "ltrim", key, removed as u64);
     transaction.remove_if_empty(key);
     Ok(Reply::Ok)

@@ -295,7 +295,7 @@ fn ordered<'k>(
     let ascending = |order: Ordering| if options.descending { order.reverse() } else { order };
     let mut weighted = weigh(reader, elements, options)?;
     let compare = |a: &(Element<'k>, Weight<'k>), b: &(Element<'k>, Weight<'k>)| {
-        ascending(a.1.compare(&b.1).then_with(|| a.0.cmp(&b.0)))
+        ascending(a.1.compare(&b.1).then_with(|| a.1.break_tie(a.0, b.0)))
     };
     // Of a few only those have to be in order.
     if range.len() < weighted.len() / 8 && range.end > 0 && range.end < weighted.len() {
@@ -306,7 +306,7 @@ fn ordered<'k>(
     Ok(weighted.drain(range).map(|(element, _)| element).collect())
 }
 
-/// By what an element is sorted; ties are broken by the elements themselves.
+/// By what an element is sorted.
 #[derive(Debug)]
 enum Weight<'k> {
     Number(f64),
@@ -322,6 +322,11 @@ impl Weight<'_> {
             (Weight::Text(a), Weight::Text(b)) => a.cmp(b),
             _ => Ordering::Equal,
         }
+    }
+
+    /// Elements of the same weight are sorted by themselves, but stay where they are if texts elsewhere are the weights.
+    fn break_tie(&self, a: Element<'_>, b: Element<'_>) -> Ordering {
+        if matches!(self, Weight::Text(_)) { Ordering::Equal } else { a.cmp(&b) }
     }
 }
 

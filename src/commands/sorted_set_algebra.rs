@@ -184,40 +184,51 @@ impl<'k> Input<'k> {
     }
 }
 
-/// The parsed call: keys, a weight for each, how scores are aggregated.
-struct Query<'a, 'b> {
-    keys: &'b [&'a [u8]],
+/// `numkeys key [key …]`, and what follows.
+fn input_keys<'a, 'b>(
+    name: &str,
+    args: &'b [&'a [u8]],
+) -> Result<(&'b [&'a [u8]], &'b [&'a [u8]]), ErrorReply> {
+    let count = parse::integer(args[0])?;
+    if count < 1 {
+        return Err(ErrorReply::from_text(format!(
+            "ERR at least 1 input key is needed for '{name}' command"
+        )));
+    }
+    args[1..].split_at_checked(usize::try_from(count).unwrap_or(usize::MAX)).ok_or(ErrorReply::SYNTAX)
+}
+
+/// The inputs themselves. A wrong type is found before a wrong option.
+fn inputs<'k>(reader: &Reader<'k>, keys: &[&[u8]]) -> Result<Vec<Input<'k>>, ErrorReply> {
+    keys.iter().map(|key| Input::of(reader.lookup(key))).collect()
+}
+
+/// What is asked of the inputs: a weight for each, how scores are aggregated.
+struct Query {
     weights: Vec<f64>,
     aggregate: Aggregate,
     with_scores: bool,
 }
 
-impl<'a, 'b> Query<'a, 'b> {
+impl Query {
+    fn of(inputs: usize) -> Self {
+        Query { weights: vec![1.0; inputs], aggregate: Aggregate::Sum, with_scores: false }
+    }
+
     fn parse(
-        name: &str,
-        args: &'b [&'a [u8]],
+        inputs: usize,
+        mut rest: &[&[u8]],
         operation: Operation,
         stores: bool,
     ) -> Result<Self, ErrorReply> {
-        let count = parse::integer(args[0])?;
-        if count < 1 {
-            return Err(ErrorReply::from_text(format!(
-                "ERR at least 1 input key is needed for '{name}' command"
-            )));
-        }
-        let Some((keys, mut rest)) = args[1..].split_at_checked(usize::try_from(count).unwrap_or(usize::MAX))
-        else {
-            return Err(ErrorReply::SYNTAX);
-        };
-        let mut query =
-            Query { keys, weights: vec![1.0; keys.len()], aggregate: Aggregate::Sum, with_scores: false };
+        let mut query = Query::of(inputs);
         while let [word, after @ ..] = rest {
             rest = after;
-            if operation != Operation::Difference && is(word, "weights") && after.len() >= keys.len() {
+            if operation != Operation::Difference && is(word, "weights") && after.len() >= inputs {
                 let error = ErrorReply::new("ERR weight value is not a float");
-                let weights = after[..keys.len()].iter().map(|weight| parse::float(weight));
+                let weights = after[..inputs].iter().map(|weight| parse::float(weight));
                 query.weights = weights.collect::<Result<_, _>>().map_err(|_| error)?;
-                rest = &after[keys.len()..];
+                rest = &after[inputs..];
             } else if operation != Operation::Difference && is(word, "aggregate") && !after.is_empty() {
                 query.aggregate = match after[0].to_ascii_lowercase().as_slice() {
                     b"sum" => Aggregate::Sum,
@@ -235,15 +246,12 @@ impl<'a, 'b> Query<'a, 'b> {
         Ok(query)
     }
 
-    fn combine(&self, reader: &Reader<'_>, operation: Operation) -> Result<SortedSet, ErrorReply> {
-        let inputs =
-            self.keys.iter().map(|key| Input::of(reader.lookup(key))).collect::<Result<Vec<_>, _>>()?;
-        let limits = reader.settings().limits;
-        Ok(match operation {
-            Operation::Union => self.unite(&inputs, &limits),
-            Operation::Intersection => self.intersect(&inputs, &limits),
-            Operation::Difference => subtract(&inputs, &limits),
-        })
+    fn combine(&self, inputs: &[Input<'_>], operation: Operation, limits: &Limits) -> SortedSet {
+        match operation {
+            Operation::Union => self.unite(inputs, limits),
+            Operation::Intersection => self.intersect(inputs, limits),
+            Operation::Difference => subtract(inputs, limits),
+        }
     }
 
     fn unite(&self, inputs: &[Input<'_>], limits: &Limits) -> SortedSet {
@@ -306,8 +314,10 @@ fn collect(scores: HashMap<Vec<u8>, f64>, limits: &Limits) -> SortedSet {
 
 fn answer<'k>(reader: &Reader<'k>, args: &Args<'_>, operation: Operation) -> CommandResult<'k> {
     let name = String::from_utf8_lossy(args[0]).to_lowercase();
-    let query = Query::parse(&name, &args[1..], operation, false)?;
-    let result = query.combine(reader, operation)?;
+    let (keys, options) = input_keys(&name, &args[1..])?;
+    let inputs = inputs(reader, keys)?;
+    let query = Query::parse(keys.len(), options, operation, false)?;
+    let result = query.combine(&inputs, operation, &reader.settings().limits);
     Ok(reply(reader.protocol, result.iter(), query.with_scores).into_owned())
 }
 
@@ -317,20 +327,21 @@ fn store_result(
     operation: Operation,
     event: &'static str,
 ) -> CommandResult<'static> {
-    let query = Query::parse(event, &args[2..], operation, true)?;
-    for key in query.keys {
+    let (keys, options) = input_keys(event, &args[2..])?;
+    for key in keys {
         // Looking deletes what has expired.
         transaction.lookup(key);
     }
-    let result = query.combine(&transaction.reader(), operation)?;
+    let reader = transaction.reader();
+    let inputs = inputs(&reader, keys)?;
+    let query = Query::parse(keys.len(), options, operation, true)?;
+    let result = query.combine(&inputs, operation, &reader.settings().limits);
     Ok(Reply::Integer(store(transaction, args[1], result, event) as i64))
 }
 
 fn zintercard<'k>(reader: &Reader<'k>, args: &Args<'_>) -> CommandResult<'k> {
-    let (keys, rest) = match parse::counted_keys(&args[1..]) {
-        Err(error) if error.0.starts_with(b"ERR Number of keys") => return Err(ErrorReply::SYNTAX),
-        other => other?,
-    };
+    let (keys, rest) = input_keys("zintercard", &args[1..])?;
+    let inputs = inputs(reader, keys)?;
     let limit = match rest {
         [] => usize::MAX,
         [word, limit] if is(word, "limit") => {
@@ -341,7 +352,6 @@ fn zintercard<'k>(reader: &Reader<'k>, args: &Args<'_>) -> CommandResult<'k> {
         }
         _ => return Err(ErrorReply::SYNTAX),
     };
-    let query = Query { keys, weights: vec![1.0; keys.len()], aggregate: Aggregate::Sum, with_scores: false };
-    let size = query.combine(reader, Operation::Intersection)?.len();
+    let size = Query::of(keys.len()).intersect(&inputs, &reader.settings().limits).len();
     Ok(Reply::Integer(size.min(limit) as i64))
 }

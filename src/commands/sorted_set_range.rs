@@ -154,9 +154,17 @@ impl<'a> Range<'a> {
 
 fn score_bound(text: &[u8]) -> Option<ScoreBound> {
     match text.strip_prefix(b"(") {
-        Some(score) => Some(ScoreBound::Exclusive(parse::float(score).ok()?)),
-        None => Some(ScoreBound::Inclusive(parse::float(text).ok()?)),
+        Some(score) => Some(ScoreBound::Exclusive(bound_number(score)?)),
+        None => Some(ScoreBound::Inclusive(bound_number(text)?)),
     }
+}
+
+/// The number of a bound: nothing is 0, and what is too large is infinite.
+fn bound_number(text: &[u8]) -> Option<f64> {
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    std::str::from_utf8(text).ok()?.parse().ok().filter(|number: &f64| !number.is_nan())
 }
 
 fn name_bound(text: &[u8]) -> Option<LexBound<'_>> {
@@ -198,11 +206,11 @@ impl<'a> Query<'a> {
                 limit = parse::integer(after[1])?;
                 limited = true;
                 rest = &after[2..];
-            } else if fixed.is_none() && is(word, "rev") {
+            } else if fixed.is_none() && !reverse && is(word, "rev") {
                 reverse = true;
-            } else if fixed.is_none() && is(word, "byscore") {
+            } else if fixed.is_none() && by == By::Rank && is(word, "byscore") {
                 by = By::Score;
-            } else if fixed.is_none() && is(word, "bylex") {
+            } else if fixed.is_none() && by == By::Rank && is(word, "bylex") {
                 by = By::Name;
             } else {
                 return Err(ErrorReply::SYNTAX);

@@ -362,6 +362,10 @@ fn zadd(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandResult<'stati
 }
 
 fn zincrby(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandResult<'static> {
+    // Valkey reads options of ZADD here too, after which the pair is incomplete.
+    if ["nx", "xx", "gt", "lt", "ch", "incr"].iter().any(|option| is(args[2], option)) {
+        return Err(ErrorReply::SYNTAX);
+    }
     let options = AddOptions { increment: true, ..AddOptions::default() };
     add(transaction, args[1], options, &args[2..])
 }
@@ -592,10 +596,11 @@ fn multi_pop<'a, 'b>(args: &'b [&'a [u8]]) -> Result<(&'b [&'a [u8]], Side, usiz
     };
     let count = match rest {
         [] => 1,
-        [word, count] if is(word, "count") => {
+        [word, count, rest @ ..] if is(word, "count") => {
             let error = ErrorReply::new("ERR count should be greater than 0");
             match parse::positive_or(count, error.clone())? {
                 0 => return Err(error),
+                _ if !rest.is_empty() => return Err(ErrorReply::SYNTAX),
                 count => count,
             }
         }

@@ -2,12 +2,13 @@
 //!
 //! It depends on what is kept, not on the order or the form in which it is kept, and is bit for bit Valkey's, so that two
 //! servers of either make can be compared. Source of the algorithm: SHA-1 sums of keys and elements; those of things
-//! without an order are combined by exclusive or, those with one are hashed on. Field expiry does not count.
+//! without an order are combined by exclusive or, those with one are hashed on. When a field expires does not count, but one whose time
+//! has passed is as good as gone.
 
 use sha1::{Digest as _, Sha1};
 
 use super::{Entry, Keyspace, ValueRef};
-use crate::base::number::format_f64;
+use crate::base::number::format_shortest;
 use crate::types::element::{Element, TextBuffer};
 
 /// A SHA-1 sum, or a combination of some.
@@ -15,8 +16,8 @@ use crate::types::element::{Element, TextBuffer};
 pub struct Digest([u8; 20]);
 
 impl Digest {
-    /// Of all that the dataset holds, keys whose time has passed included.
-    pub fn of_keyspace(keyspace: &Keyspace) -> Digest {
+    /// Of all that the dataset holds, keys whose time has passed included, but not such fields.
+    pub fn of_keyspace(keyspace: &Keyspace, now_ms: u64) -> Digest {
         let mut digest = Digest::default();
         for (index, database) in keyspace.databases().iter().enumerate() {
             if database.is_empty() {
@@ -26,7 +27,7 @@ impl Digest {
             for entry in database.entries().iter() {
                 let mut of_entry = Digest::default();
                 of_entry.hash_on(entry.key());
-                of_entry.hash_on_value(entry);
+                of_entry.hash_on_value(entry, now_ms);
                 digest.combine(&of_entry.0);
             }
         }
@@ -34,9 +35,9 @@ impl Digest {
     }
 
     /// Of a value and whether it expires, without its key.
-    pub fn of_value(entry: &Entry) -> Digest {
+    pub fn of_value(entry: &Entry, now_ms: u64) -> Digest {
         let mut digest = Digest::default();
-        digest.hash_on_value(entry);
+        digest.hash_on_value(entry, now_ms);
         digest
     }
 
@@ -61,7 +62,7 @@ impl Digest {
         self.hash_on(element.text(&mut TextBuffer::new()));
     }
 
-    fn hash_on_value(&mut self, entry: &Entry) {
+    fn hash_on_value(&mut self, entry: &Entry, now_ms: u64) {
         self.hash_on(&u32::from(entry.kind() as u8).to_be_bytes());
         match entry.value() {
             ValueRef::String(bytes) => self.hash_on(bytes),
@@ -74,12 +75,13 @@ impl Digest {
                 for (member, score) in set.iter() {
                     let mut pair = Digest::default();
                     pair.hash_on_element(member);
-                    pair.hash_on(&format_f64(score));
+                    pair.hash_on(&format_shortest(score));
                     self.combine(&pair.0);
                 }
             }
             ValueRef::Hash(hash) => {
-                for field in hash.iter() {
+                let lives = |at: i64| u64::try_from(at).is_ok_and(|at| at > now_ms);
+                for field in hash.iter().filter(|field| field.expire_at_ms.is_none_or(lives)) {
                     let mut pair = Digest::default();
                     pair.hash_on_element(field.name);
                     pair.hash_on_element(field.value);

@@ -67,9 +67,6 @@ pub fn script_shebang(body: &[u8]) -> Result<Shebang, ErrorReply> {
     let Some((engine, options)) = parts.as_deref().and_then(<[_]>::split_first) else {
         return Err(ErrorReply::new("ERR Invalid engine in script shebang"));
     };
-    if engine != b"#!lua" {
-        return Err(error(&["Unexpected engine in script shebang: "], engine));
-    }
     let mut flags = ScriptFlags::NONE;
     for option in options {
         let Some(names) = option.strip_prefix(b"flags=") else {
@@ -82,6 +79,10 @@ pub fn script_shebang(body: &[u8]) -> Result<Shebang, ErrorReply> {
             let named = ScriptFlags::NAMED.iter().find(|(known, _)| known.as_bytes() == name);
             flags = flags.with(named.ok_or_else(|| error(&["Unexpected flag in script shebang: "], name))?.1);
         }
+    }
+    if !engine.eq_ignore_ascii_case(b"#!lua") {
+        let name = engine.strip_prefix(b"#!").unwrap_or(engine);
+        return Err(error(&["Could not find scripting engine '"], &[name, b"'"].concat()));
     }
     Ok(Shebang { flags, len })
 }
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn wrong_shebangs_of_scripts() {
         assert_eq!(script_error("#!lua"), "ERR Invalid script shebang");
-        assert_eq!(script_error("#!foo\nx"), "ERR Unexpected engine in script shebang: #!foo");
+        assert_eq!(script_error("#!foo\nx"), "ERR Could not find scripting engine 'foo'");
         assert_eq!(script_error("#!lua x=1\nx"), "ERR Unknown lua shebang option: x=1");
         assert_eq!(script_error("#!lua flags=bad\nx"), "ERR Unexpected flag in script shebang: bad");
         assert_eq!(script_error("#!lua flags=no-writes,\nx"), "ERR Unexpected flag in script shebang: ");

@@ -122,7 +122,10 @@ fn check_user(
         return Err(ErrorReply::new("NOAUTH Authentication required."));
     }
     if session.transaction.is_some() && entry.flags.has(Flags::NO_MULTI) {
-        return Err(ErrorReply::from_text("ERR Command not allowed inside a transaction"));
+        return Err(ErrorReply::from_text(format!(
+            "ERR Command '{}' not allowed inside a transaction",
+            entry.full_name
+        )));
     }
     let context = if session.transaction.is_some() { Context::Transaction } else { Context::TopLevel };
     users::check(server, session, entry, args, context).map_err(|refusal| refusal.reply())?;
@@ -246,7 +249,7 @@ fn unknown_command(args: &Args<'_>) -> ErrorReply {
     const SHOWN: usize = 128;
     let name = args.first().copied().unwrap_or(b"");
     let mut text = b"ERR unknown command '".to_vec();
-    text.extend_from_slice(&name[..name.len().min(SHOWN)]);
+    text.extend_from_slice(shown(name, SHOWN));
     text.extend_from_slice(b"', with args beginning with: ");
     let start = text.len();
     for arg in args.iter().skip(1) {
@@ -255,19 +258,24 @@ fn unknown_command(args: &Args<'_>) -> ErrorReply {
             break;
         }
         text.push(b'\'');
-        text.extend_from_slice(&arg[..arg.len().min(room)]);
+        text.extend_from_slice(shown(arg, room));
         text.extend_from_slice(b"' ");
     }
     ErrorReply::from_text(text)
+}
+
+/// As much of an argument as errors show: up to a length, and to the first zero byte.
+fn shown(argument: &[u8], most: usize) -> &[u8] {
+    let end = memchr::memchr(0, argument).unwrap_or(argument.len());
+    &argument[..end.min(most)]
 }
 
 pub fn unknown_subcommand(entry: &Entry, args: &Args<'_>) -> ErrorReply {
     if args.len() < 2 {
         return wrong_arity(entry);
     }
-    let shown = &args[1][..args[1].len().min(128)];
     let mut text = b"ERR unknown subcommand '".to_vec();
-    text.extend_from_slice(shown);
+    text.extend_from_slice(shown(args[1], 128));
     text.extend_from_slice(format!("'. Try {} HELP.", entry.full_name.to_uppercase()).as_bytes());
     ErrorReply::from_text(text)
 }

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,6 +21,8 @@ use super::commandstats::CommandStats;
 use super::config::{Config, SharedConfig};
 use super::core::Core;
 use super::reactor::{Arrival, Reactor, adopt};
+use super::roles::{GUARD_PATIENCE, GUARD_PAUSE};
+use super::scripts_running::Kill;
 use super::{Server, cron, reactor, table};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::random::Random;
@@ -164,11 +167,9 @@ impl Server {
                 }
             };
             tracing::warn!("User requested shutdown...");
-            if self.scripts_running.holds() {
-                break;
-            }
             let save = options.save || (!options.nosave && !self.config().save.0.is_empty());
-            if self.prepare_to_end(&mut self.core.write(), save).is_ok() || options.force {
+            let mut core = self.core_without_script().await;
+            if self.prepare_to_end(&mut core, save).is_ok() || options.force {
                 break;
             }
         }
@@ -181,6 +182,25 @@ impl Server {
         }
         tracing::warn!("Valkey is now ready to exit, bye bye...");
         Ok(())
+    }
+}
+
+impl Server {
+    /// The dataset, for an end that was asked for by a signal: a script that is busy when the time of patience is over is
+    /// undone first.
+    async fn core_without_script(&self) -> RwLockWriteGuard<'_, Core> {
+        let patience = Duration::from_millis(self.config().busy_reply_threshold_ms);
+        loop {
+            if let Some(core) = self.core.try_write_for(GUARD_PATIENCE) {
+                return core;
+            }
+            // The history of a primary cannot be changed here: its scripts are waited for.
+            let script = self.scripts_running.holder().filter(|script| !script.is_replicated);
+            if let Some(script) = script.filter(|script| script.started.elapsed() > patience) {
+                script.set_kill(Kill::Rollback);
+            }
+            tokio::time::sleep(GUARD_PAUSE).await;
+        }
     }
 }
 

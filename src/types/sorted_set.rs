@@ -186,7 +186,8 @@ impl Ranked {
     }
 }
 
-/// A score as an element of a block: an integer if it is one (but not minus zero), else its 8 bytes.
+/// A score as an element of a block: an integer if it is one, else its 8 bytes. So minus zero becomes zero, as in
+/// Valkey's small form.
 struct PackedScore {
     integer: Option<i64>,
     bytes: [u8; 8],
@@ -195,7 +196,7 @@ struct PackedScore {
 impl PackedScore {
     fn new(score: f64) -> Self {
         let integer = score as i64;
-        let exact = (integer as f64).to_bits() == score.to_bits() && integer != i64::MAX;
+        let exact = integer as f64 == score && integer != i64::MAX;
         PackedScore { integer: exact.then_some(integer), bytes: score.to_le_bytes() }
     }
 

@@ -15,7 +15,11 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 }
 
 fn run(mode: Mode, seed: u64) {
-    let result = std::panic::catch_unwind(|| World::new(mode, seed).run());
+    run_world(mode, seed, World::new);
+}
+
+fn run_world(mode: Mode, seed: u64, make: fn(Mode, u64) -> World) {
+    let result = std::panic::catch_unwind(|| make(mode, seed).run());
     if let Err(panic) = result {
         eprintln!("failed: {mode:?}, SEED={seed}");
         std::panic::resume_unwind(panic);
@@ -34,6 +38,13 @@ fn coordinated_failovers_lose_nothing() {
 #[test]
 fn rough_treatment_still_converges() {
     seeds(200).for_each(|seed| run(Mode::Rough, seed));
+}
+
+/// The same where links deliver nothing for a time and nodes stand still without knowing it, for longer than the others wait.
+#[test]
+fn standing_still_loses_nothing() {
+    seeds(100).for_each(|seed| run_world(Mode::Careful, seed, World::with_stalls));
+    seeds(100).for_each(|seed| run_world(Mode::Rough, seed, World::with_stalls));
 }
 
 /// Seeds that once failed, with what they found.
@@ -57,9 +68,11 @@ fn found_before() {
 fn one_seed() {
     if let Some(seed) = std::env::var("SEED").ok().and_then(|text| text.parse().ok()) {
         for mode in [Mode::Careful, Mode::Rough] {
-            let mut world = World::new(mode, seed);
-            world.print_trace = true;
-            world.run();
+            for make in [World::new, World::with_stalls] {
+                let mut world = make(mode, seed);
+                world.print_trace = true;
+                world.run();
+            }
         }
     }
 }

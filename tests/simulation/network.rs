@@ -47,6 +47,10 @@ pub enum Happening {
         node: NodeId,
         life: u32,
     },
+    /// A node that stood still goes on, with all that came meanwhile.
+    Thaw {
+        node: NodeId,
+    },
     Write,
     Trouble,
 }
@@ -140,6 +144,15 @@ impl Network {
         let arrives = (self.now_ms + self.random.u64(0..=socket.slow)).max(socket.free_at[direction]);
         socket.free_at[direction] = arrives;
         self.at(arrives - self.now_ms, happening);
+    }
+
+    /// One direction stands still for a time; nothing is lost, and nobody hears of it.
+    pub fn stall(&mut self, id: SocketId, to_server: bool, stall_ms: u64) {
+        let now_ms = self.now_ms;
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            let free_at = &mut socket.free_at[usize::from(to_server)];
+            *free_at = (*free_at).max(now_ms) + stall_ms;
+        }
     }
 
     /// The connection breaks: bytes on the way are lost, both sides hear of it some time.

@@ -43,6 +43,10 @@ pub struct World {
     mode: Mode,
     network: Network,
     nodes: Vec<Node>,
+    /// What is to happen to nodes that stand still, in order.
+    frozen: BTreeMap<NodeId, Vec<Happening>>,
+    /// Do links and nodes stand still now and then?
+    stalls: bool,
     chaos: bool,
     next_key: u64,
     writers: BTreeMap<ReplicationId, NodeId>,
@@ -78,6 +82,8 @@ impl World {
             mode,
             network,
             nodes,
+            frozen: BTreeMap::new(),
+            stalls: false,
             chaos: true,
             next_key: 0,
             writers: BTreeMap::new(),
@@ -87,6 +93,11 @@ impl World {
             print_trace: false,
             lines: Vec::new(),
         }
+    }
+
+    /// A world in which links and nodes also stand still for a time.
+    pub fn with_stalls(mode: Mode, seed: u64) -> Self {
+        World { stalls: true, ..World::new(mode, seed) }
     }
 
     pub fn trace(&self) -> Vec<String> {
@@ -148,7 +159,39 @@ impl World {
         self.nodes[node].alive && self.nodes[node].life == life
     }
 
+    fn can_act(&self, node: NodeId) -> bool {
+        self.nodes[node].alive && !self.frozen.contains_key(&node)
+    }
+
+    /// The node that something happens to.
+    fn concerned(&self, happening: &Happening) -> Option<NodeId> {
+        match happening {
+            Happening::Tick { node, .. }
+            | Happening::ConnectDone { node, .. }
+            | Happening::SnapshotSent { node, .. }
+            | Happening::TransferPrepared { node, .. }
+            | Happening::LoadDone { node, .. }
+            | Happening::ScriptEnds { node, .. } => Some(*node),
+            Happening::Deliver { socket, to_server, .. } | Happening::Closed { socket, to_server } => {
+                let socket = self.network.sockets.get(socket)?;
+                Some(if *to_server { socket.server } else { socket.client })
+            }
+            Happening::Thaw { .. } | Happening::Write | Happening::Trouble => None,
+        }
+    }
+
+    fn thaw(&mut self, node: NodeId) {
+        for happening in self.frozen.remove(&node).unwrap_or_default() {
+            self.happen(happening);
+            self.after_each();
+        }
+    }
+
     fn happen(&mut self, happening: Happening) {
+        if let Some(frozen) = self.concerned(&happening).and_then(|node| self.frozen.get_mut(&node)) {
+            frozen.push(happening);
+            return;
+        }
         match happening {
             Happening::Tick { node, life } if self.living(node, life) => self.tick(node, life),
             Happening::ConnectDone { node, life, attempt, target } if self.living(node, life) => {
@@ -170,6 +213,7 @@ impl World {
             Happening::ScriptEnds { node, life } if self.living(node, life) => {
                 self.nodes[node].end_script(&mut self.network);
             }
+            Happening::Thaw { node } => self.thaw(node),
             Happening::Write => self.client_write(),
             Happening::Trouble => self.trouble(),
             _ => {}
@@ -244,7 +288,7 @@ impl World {
         }
         let node = self.network.random.usize(..self.nodes.len());
         let promise = self.promise();
-        if self.nodes[node].alive {
+        if self.can_act(node) {
             self.nodes[node].write(promise, &mut self.network);
         }
         let delay_ms = self.network.random.u64(0..20);
@@ -257,7 +301,7 @@ impl World {
         }
         let node = self.network.random.usize(..self.nodes.len());
         let rough = self.mode == Mode::Rough;
-        match self.network.random.u8(..12) {
+        match self.network.random.u8(..if self.stalls { 16 } else { 12 }) {
             0..=3 => self.failover(node),
             4 | 5 => {
                 let sockets: Vec<SocketId> = self.network.sockets.keys().rev().take(4).copied().collect();
@@ -270,7 +314,7 @@ impl World {
             8 => self.script(node),
             9 => self.pause(node),
             // REPLICAOF is no command for a busy server: it waits for the script.
-            10 if rough && self.nodes[node].alive && self.nodes[node].script.is_none() => {
+            10 if rough && self.can_act(node) && self.nodes[node].script.is_none() => {
                 let other = self.network.random.usize(..self.nodes.len());
                 let request = if other == node {
                     ReplicaOf::NoOne
@@ -279,16 +323,38 @@ impl World {
                 };
                 self.replicaof(node, &request);
             }
-            11 if rough && self.nodes[node].alive => {
+            11 if rough && self.can_act(node) => {
                 let _refused =
                     self.nodes[node].turn(&mut self.network, |replication, coordinator, gate, turn| {
                         coordinator.command(&[b"ABORT"], replication, gate, turn)
                     });
             }
+            12 | 13 => self.stall(),
+            14 | 15 => self.freeze(node),
             _ => {}
         }
         let delay_ms = self.network.random.u64(0..700);
         self.network.at(delay_ms, Happening::Trouble);
+    }
+
+    /// A connection delivers nothing in one direction for a time that may be longer than anybody waits.
+    fn stall(&mut self) {
+        let sockets: Vec<SocketId> = self.network.sockets.keys().rev().take(4).copied().collect();
+        if sockets.is_empty() {
+            return;
+        }
+        let pick = sockets[self.network.random.usize(..sockets.len())];
+        let (to_server, stall_ms) = (self.network.random.bool(), self.network.random.u64(1..6_000));
+        self.network.stall(pick, to_server, stall_ms);
+    }
+
+    /// A node stands still, as by a machine that sleeps, and does not know it afterwards.
+    fn freeze(&mut self, node: NodeId) {
+        if self.can_act(node) {
+            self.frozen.insert(node, Vec::new());
+            let freeze_ms = self.network.random.u64(1..6_000);
+            self.network.at(freeze_ms, Happening::Thaw { node });
+        }
     }
 
     fn replicaof(&mut self, node: NodeId, request: &ReplicaOf) -> bool {
@@ -300,7 +366,9 @@ impl World {
     }
 
     fn failover(&mut self, hint: NodeId) {
-        let Some(node) = self.nodes.iter().position(|node| node.alive && node.is_primary()) else { return };
+        let Some(node) = self.nodes.iter().position(|node| node.is_primary() && self.can_act(node.id)) else {
+            return;
+        };
         let target = host(hint);
         let mut arguments: Vec<&[u8]> = Vec::new();
         if hint != node {
@@ -322,6 +390,8 @@ impl World {
 
     fn kill_or_restart(&mut self, node: NodeId) {
         if self.nodes[node].alive {
+            // What it had not seen yet, it never will.
+            self.frozen.remove(&node);
             self.nodes[node].kill();
             let sockets: Vec<SocketId> = self
                 .network
@@ -339,7 +409,7 @@ impl World {
 
     fn script(&mut self, node: NodeId) {
         let writes = (0..3).map(|_| self.promise()).collect();
-        if self.nodes[node].alive && self.nodes[node].begin_script(writes, self.network.now_ms) {
+        if self.can_act(node) && self.nodes[node].begin_script(writes, self.network.now_ms) {
             let life = self.nodes[node].life;
             let delay_ms = self.network.random.u64(1..1_500);
             self.network.at(delay_ms, Happening::ScriptEnds { node, life });
@@ -347,6 +417,9 @@ impl World {
     }
 
     fn pause(&mut self, node: NodeId) {
+        if self.frozen.contains_key(&node) {
+            return;
+        }
         let now_ms = self.network.now_ms;
         let scope = if self.network.random.bool() { Scope::All } else { Scope::Write };
         let until_ms = now_ms + self.network.random.u64(1..500);
@@ -356,6 +429,7 @@ impl World {
     /// Troubles end: everyone is back, and after rough treatment an operator says who is primary.
     fn heal(&mut self) {
         for node in 0..self.nodes.len() {
+            self.thaw(node);
             if !self.nodes[node].alive {
                 self.kill_or_restart(node);
             }

@@ -60,7 +60,10 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("sleep", sleep),
     ("set-active-expire", |call| flag(call, |server| &server.active_expire_is_off, true)),
     ("set-disable-deny-scripts", |call| flag(call, |server| &server.deny_scripts_is_off, false)),
-    ("digest", |call| Ok(Reply::Status(Digest::of_keyspace(&call.core().keyspace).hex().into()).into())),
+    ("digest", |call| {
+        let now_ms = call.executor.now_ms;
+        Ok(Reply::Status(Digest::of_keyspace(&call.core().keyspace, now_ms).hex().into()).into())
+    }),
     ("digest-value", digest_values),
     ("object", object),
     ("populate", populate),
@@ -129,9 +132,10 @@ fn flag(
 }
 
 fn digest_values(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
-    let (args, database) = (call.args, call.session.database);
+    let (args, database, now_ms) = (call.args, call.session.database, call.executor.now_ms);
     let database = call.core().keyspace.database(database);
-    let digest = |key: &&[u8]| database.get(key).map(Digest::of_value).unwrap_or_default();
+    let digest =
+        |key: &&[u8]| database.get(key).map(|entry| Digest::of_value(entry, now_ms)).unwrap_or_default();
     let digests = args[2..].iter().map(|key| Reply::Status(digest(key).hex().into()));
     Ok(Reply::Array(digests.collect()).into())
 }

@@ -17,6 +17,7 @@ pub const COMMANDS: &[HostCommand] = &[
         name: "multi",
         summary: "Starts a transaction: the commands that follow are queued.",
         since: "1.2.0",
+        flags: UNHINDERED.and(Flags::NO_MULTI),
         ..transaction_command(multi)
     },
     HostCommand {
@@ -61,10 +62,6 @@ const fn transaction_command(function: PlainFn) -> HostCommand {
 }
 
 fn multi(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
-    if let Some(transaction) = &mut call.session.transaction {
-        transaction.refused = true;
-        return Err(ErrorReply::new("ERR MULTI calls can not be nested"));
-    }
     call.session.transaction = Some(Transaction::default());
     call.session.client.set(Traits::MULTI, true);
     call.session.client.figures.queued.store(0, Relaxed);
@@ -80,10 +77,6 @@ fn discard_transaction(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorRepl
 }
 
 fn watch(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
-    if let Some(transaction) = &mut call.session.transaction {
-        transaction.refused = true;
-        return Err(ErrorReply::new("ERR WATCH inside MULTI is not allowed"));
-    }
     // A flag already raised can only abort the next transaction: nothing more needs to be watched.
     if !call.session.watch_flag.load(Relaxed) {
         let database = call.session.database;

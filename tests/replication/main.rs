@@ -1,0 +1,10 @@
+//! Replication and failover between whole servers: ours with ours, and ours with real ones.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod failover;
+mod interoperation;
+mod replica;
+mod restart;
+mod sync;

@@ -1,0 +1,233 @@
+//! What a replica answers, and what both sides say of each other.
+
+use crate::common::client::Client;
+use crate::common::server::Server;
+use crate::common::wait_until;
+
+const READONLY: &str = "READONLY You can't write against a read only replica.";
+const SCRIPT_READONLY: &str = "READONLY You can't run a script that may write on a read only replica. Use EVAL_RO, \
+                               EVALSHA_RO or FCALL_RO, or give the script the no-writes flag.";
+
+fn refused(client: &mut Client, words: &[&str], expected: &str) {
+    let reply = client.call_args(words);
+    assert!(reply.is_error(), "{words:?}: {reply:?}");
+    assert_eq!(reply.text(), expected, "{words:?}");
+}
+
+#[test]
+fn writes_are_refused_and_reads_are_not() {
+    let primary = Server::start(&[]);
+    let replica = Server::replica_of(primary.port, &[]);
+    primary.client().ok("SET k v");
+    replica.wait_for_offset_of(&primary);
+    let mut client = replica.client();
+    for words in [
+        "SET k x",
+        "DEL k",
+        "EXPIRE k 10",
+        "LPUSH l a",
+        "FLUSHALL",
+        "BLPOP l 0",
+        "GETDEL k",
+        "SORT l STORE m",
+    ] {
+        refused(&mut client, &words.split(' ').collect::<Vec<_>>(), READONLY);
+    }
+    // One refused command spoils a transaction.
+    client.ok("MULTI");
+    refused(&mut client, &["SET", "k", "x"], READONLY);
+    assert_eq!(client.call("EXEC").text(), "EXECABORT Transaction discarded because of previous errors.");
+    // Reads work, in a transaction too.
+    client.ok("MULTI");
+    client.ok("GET k");
+    assert_eq!(client.call("EXEC").items()[0].text(), "v");
+    // The setting decides.
+    client.ok("CONFIG SET replica-read-only no");
+    client.ok("SET own 1");
+    client.ok("CONFIG SET replica-read-only yes");
+    refused(&mut client, &["SET", "own", "2"], READONLY);
+}
+
+#[test]
+fn scripts_must_say_that_they_only_read() {
+    let primary = Server::start(&[]);
+    let replica = Server::replica_of(primary.port, &[]);
+    let mut writer = primary.client();
+    writer.ok("SET k v");
+    let library = "#!lua name=lib
+server.register_function('plain', function(keys) return server.call('GET', keys[1]) end)
+server.register_function{function_name='reader', callback=function(keys) return server.call('GET', keys[1]) end, flags={'no-writes'}}";
+    writer.call_args(&["FUNCTION", "LOAD", library]);
+    let read = "return redis.call('GET', KEYS[1])";
+    let sha = writer.call_args(&["SCRIPT", "LOAD", read]).text();
+    replica.wait_for_offset_of(&primary);
+    let mut client = replica.client();
+    // Those that cannot write.
+    for words in [
+        &["EVAL_RO", read, "1", "k"][..],
+        &["EVALSHA_RO", &sha, "1", "k"],
+        &["EVAL", &format!("#!lua flags=no-writes\n{read}"), "1", "k"],
+        &["FCALL_RO", "reader", "1", "k"],
+        &["FCALL", "reader", "1", "k"],
+    ] {
+        let reply = client.call_args(words);
+        assert!(!reply.is_error(), "{words:?}: {reply:?}");
+        assert_eq!(reply.text(), "v", "{words:?}");
+    }
+    // Those that might.
+    for words in [
+        &["EVAL", read, "1", "k"][..],
+        &["EVALSHA", &sha, "1", "k"],
+        &["EVAL", &format!("#!lua\n{read}"), "1", "k"],
+        &["FCALL", "plain", "1", "k"],
+    ] {
+        refused(&mut client, words, SCRIPT_READONLY);
+    }
+    refused(
+        &mut client,
+        &["FCALL_RO", "plain", "1", "k"],
+        "ERR Can not execute a script with write flag using *_ro command.",
+    );
+    let reply = client.call_args(&["EVAL_RO", "return redis.pcall('SET', KEYS[1], 'x')", "1", "k"]);
+    assert!(
+        reply.text().starts_with("ERR Write commands are not allowed from read-only scripts."),
+        "{reply:?}"
+    );
+    assert_eq!(client.call("GET k").text(), "v");
+    refused(&mut client, &["FUNCTION", "FLUSH"], READONLY);
+    refused(&mut client, &["FUNCTION", "DELETE", "lib"], READONLY);
+}
+
+#[test]
+fn valkeys_rule_for_scripts_can_be_asked_for() {
+    let primary = Server::start(&[]);
+    let replica = Server::replica_of(primary.port, &["--replica-scripts", "compatible"]);
+    primary.client().ok("SET k v");
+    replica.wait_for_offset_of(&primary);
+    let mut client = replica.client();
+    assert_eq!(client.call_args(&["EVAL", "return redis.call('GET', KEYS[1])", "1", "k"]).text(), "v");
+    let reply = client.call_args(&["EVAL", "return redis.call('SET', KEYS[1], 1)", "1", "k"]);
+    assert!(reply.text().starts_with(READONLY), "{reply:?}");
+    refused(
+        &mut client,
+        &["EVAL", "#!lua\nreturn 1", "0"],
+        "READONLY Can not run script with write flag on readonly replica.",
+    );
+}
+
+#[test]
+fn stale_data_is_refused_when_asked_for() {
+    let mut primary = Server::start(&[]);
+    primary.client().ok("SET k v");
+    let replica = Server::replica_of(primary.port, &["--replica-serve-stale-data", "no"]);
+    let mut client = replica.client();
+    wait_until("the status is seen", || client.call("GET k").text() == "v");
+    primary.kill();
+    let down = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+    wait_until("it notices", || client.call("GET k").text() == down);
+    // A script may run, but not look at data.
+    assert_eq!(client.call_args(&["EVAL_RO", "return 1", "0"]).integer(), 1);
+    let reply = client.call_args(&["EVAL_RO", "return redis.call('GET', KEYS[1])", "1", "k"]);
+    assert!(reply.text().starts_with("ERR Can not execute the command on a stale replica"), "{reply:?}");
+    refused(&mut client, &["EVAL", "#!lua flags=no-writes\nreturn 1", "0"], down);
+    refused(&mut client, &["DBSIZE"], down);
+    // What it takes to find out and to mend it goes on working.
+    for words in ["INFO replication", "ROLE", "CONFIG GET port", "SUBSCRIBE c"] {
+        client.ok(words);
+    }
+    let mut client = replica.client();
+    assert_eq!(client.info("master_link_status"), "down");
+    client.ok("CONFIG SET replica-serve-stale-data yes");
+    assert_eq!(client.call("GET k").text(), "v");
+    client.ok("CONFIG SET replica-serve-stale-data no");
+    primary.restart();
+    wait_until("it is back", || client.call("PING").text() == "PONG");
+}
+
+#[test]
+fn wait_counts_the_replicas_that_have_it() {
+    let primary = Server::start(&[]);
+    let mut client = primary.client();
+    client.ok("SET k 0");
+    assert_eq!(client.call("WAIT 0 100").integer(), 0);
+    assert_eq!(client.call("WAIT 1 20").integer(), 0);
+    let replicas = [Server::replica_of(primary.port, &[]), Server::replica_of(primary.port, &[])];
+    wait_until("both acknowledge", || {
+        client.ok("INCR n");
+        client.call("WAIT 2 1000").integer() == 2
+    });
+    // At once, since acknowledgements are asked for, not awaited.
+    let began = std::time::Instant::now();
+    for _ in 0..10 {
+        client.ok("INCR n");
+        assert_eq!(client.call("WAIT 2 10000").integer(), 2);
+    }
+    assert!(began.elapsed().as_millis() < 5_000, "{:?}", began.elapsed());
+    // A third never comes.
+    client.ok("INCR n");
+    assert_eq!(client.call("WAIT 3 50").integer(), 2);
+    let count = replicas[0].call("GET n").text();
+    assert_eq!(count, client.call("GET n").text());
+    refused(
+        &mut replicas[0].client(),
+        &["WAIT", "1", "0"],
+        "ERR WAIT cannot be used with replica instances. Please also note that if a replica is configured to be \
+         writable (which is not the default) writes to replicas are just local and are not propagated.",
+    );
+    refused(&mut client, &["WAIT", "1", "-1"], "ERR timeout is negative");
+    // Inside of a transaction it cannot wait.
+    client.ok("MULTI");
+    client.ok("WAIT 5 0");
+    assert_eq!(client.call("EXEC").items()[0].integer(), 2);
+}
+
+#[test]
+fn info_and_role_say_how_things_are() {
+    let primary = Server::start(&["--repl-backlog-size", "2mb"]);
+    assert_eq!(primary.info("role"), "master");
+    assert_eq!(primary.info("connected_slaves"), "0");
+    assert_eq!(primary.info("repl_backlog_active"), "0");
+    assert_eq!(primary.info("master_replid2"), "0".repeat(40));
+    assert_eq!(primary.info("second_repl_offset"), "-1");
+    let replica = Server::replica_of(primary.port, &["--replica-priority", "7"]);
+    let mut client = primary.client();
+    client.ok("SET k v");
+    replica.wait_for_offset_of(&primary);
+    client.ok("WAIT 1 10000");
+    assert_eq!(client.info("repl_backlog_active"), "1");
+    assert_eq!(client.info("repl_backlog_size"), (2 * 1024 * 1024).to_string());
+    assert_eq!(client.info("master_failover_state"), "no-failover");
+    let line = client.info("slave0");
+    let expected = format!("ip=127.0.0.1,port={},state=online,offset=", replica.port);
+    assert!(
+        line.starts_with(&expected) && line.contains(",lag=") && line.ends_with(",type=replica"),
+        "{line}"
+    );
+    let role = client.call("ROLE");
+    let [name, offset, replicas] = role.items() else { panic!("{role:?}") };
+    assert_eq!(name.text(), "master");
+    assert!(offset.integer() > 0);
+    assert_eq!(replicas.items()[0].items()[0].text(), "127.0.0.1");
+    assert_eq!(replicas.items()[0].items()[1].text(), replica.port.to_string());
+
+    let mut client = replica.client();
+    assert_eq!(client.info("role"), "slave");
+    assert_eq!(client.info("master_host"), "127.0.0.1");
+    assert_eq!(client.info("master_port"), primary.port.to_string());
+    assert_eq!(client.info("master_link_status"), "up");
+    assert_eq!(client.info("master_sync_in_progress"), "0");
+    assert_eq!(client.info("slave_read_only"), "1");
+    assert_eq!(client.info("slave_priority"), "7");
+    assert_eq!(client.info("slave_repl_offset"), client.info("master_repl_offset"));
+    let role = client.call("ROLE");
+    let [name, host, port, state, offset] = role.items() else { panic!("{role:?}") };
+    assert_eq!(
+        (name.text(), host.text(), state.text()),
+        ("slave".into(), "127.0.0.1".into(), "connected".into())
+    );
+    assert_eq!(port.integer(), i64::from(primary.port));
+    assert_eq!(offset.integer().to_string(), client.info("slave_repl_offset"));
+    drop(replica);
+    let mut client = primary.client();
+    wait_until("it is gone", || client.info("connected_slaves") == "0");
+}

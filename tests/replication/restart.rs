@@ -1,0 +1,136 @@
+//! Restarts: what a disk keeps, and that replicas go on where they were.
+
+use crate::common::dataset::{self, assert_same};
+use crate::common::load::{Load, lost};
+use crate::common::server::Server;
+use crate::common::wait_until;
+
+const ALWAYS: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+
+#[test]
+fn a_primary_that_restarts_from_its_aof_continues_its_replicas() {
+    let mut primary = Server::start(ALWAYS);
+    let mut client = primary.client();
+    dataset::fill(&mut client, true);
+    let replicas = [Server::replica_of(primary.port, ALWAYS), Server::replica_of(primary.port, &[])];
+    client.ok("SELECT 2");
+    client.ok("MULTI");
+    client.ok("SET k 1");
+    client.ok("INCR k");
+    client.ok("EXEC");
+    for replica in &replicas {
+        replica.wait_for_offset_of(&primary);
+    }
+    let replid = client.info("master_replid");
+    let offset: i64 = client.info("master_repl_offset").parse().expect("an offset");
+    for round in 1..=2 {
+        primary.kill();
+        primary.restart();
+        for replica in &replicas {
+            replica.wait_for_offset_of(&primary);
+            assert_same(&primary, replica);
+        }
+        let mut client = primary.client();
+        assert_eq!(client.info("sync_full"), "0", "round {round}");
+        assert_eq!(client.info("sync_partial_ok"), "2", "round {round}");
+        let known = [client.info("master_replid"), client.info("master_replid2")];
+        assert!(round > 1 || known.contains(&replid), "{known:?}");
+        assert!(client.info("master_repl_offset").parse::<i64>().expect("an offset") >= offset);
+        client.ok(&format!("SET after:{round} 1"));
+        for replica in &replicas {
+            replica.wait_for_offset_of(&primary);
+            assert_same(&primary, replica);
+        }
+    }
+}
+
+#[test]
+fn a_replica_that_restarts_from_its_aof_goes_on() {
+    let primary = Server::start(&[]);
+    let mut client = primary.client();
+    dataset::fill(&mut client, true);
+    let mut replica = Server::replica_of(primary.port, ALWAYS);
+    client.ok("SET before 1");
+    replica.wait_for_offset_of(&primary);
+    // Only then its files hold what the full sync brought.
+    wait_until("the rewrite ends", || replica.info("aof_rewrite_in_progress") == "0");
+    for round in 1..=2 {
+        replica.kill();
+        client.ok(&format!("SET meanwhile:{round} 1"));
+        replica.restart();
+        replica.wait_for_offset_of(&primary);
+        assert_same(&primary, &replica);
+        assert_eq!(primary.info_number("sync_full"), 1, "round {round}");
+        assert_eq!(primary.info_number("sync_partial_ok"), round);
+    }
+}
+
+#[test]
+fn a_clean_shutdown_with_an_rdb_file_continues_replicas() {
+    let mut primary = Server::start(&["--save", "3600 1"]);
+    let mut client = primary.client();
+    dataset::fill(&mut client, true);
+    let replica = Server::replica_of(primary.port, &[]);
+    client.ok("SET last 1");
+    replica.wait_for_offset_of(&primary);
+    client.send(&["SHUTDOWN"]).expect("sent");
+    assert!(primary.wait_for_exit().success());
+    primary.restart();
+    replica.wait_for_offset_of(&primary);
+    assert_same(&primary, &replica);
+    assert_eq!(primary.info("sync_full"), "0");
+}
+
+#[test]
+fn kill_9_loses_nothing_that_was_acknowledged() {
+    let mut server = Server::start(ALWAYS);
+    for _ in 0..3 {
+        let load = Load::start(4, &[server.port]);
+        load.wait_for_more(100);
+        server.kill();
+        let acknowledged = load.stop();
+        server.restart();
+        let lost = lost(&mut server.client(), &acknowledged);
+        assert!(lost.is_empty(), "{} of {}: {lost:?}", lost.len(), acknowledged.len());
+    }
+}
+
+#[test]
+fn a_rewrite_under_load_loses_nothing_either() {
+    let mut server = Server::start(ALWAYS);
+    let mut client = server.client();
+    dataset::fill(&mut client, true);
+    let load = Load::start(3, &[server.port]);
+    for _ in 0..3 {
+        load.wait_for_more(50);
+        client.ok("BGREWRITEAOF");
+        load.wait_for_more(50);
+        wait_until("the rewrite ends", || client.info("aof_rewrite_in_progress") == "0");
+        assert_eq!(client.info("aof_last_bgrewrite_status"), "ok");
+    }
+    server.kill();
+    let acknowledged = load.stop();
+    server.restart();
+    assert!(lost(&mut server.client(), &acknowledged).is_empty());
+    assert_eq!(server.call("SELECT 9").text(), "OK");
+}
+
+/// Roles that were changed at runtime are kept where the configuration file is rewritten.
+#[test]
+fn promotion_and_restart_keep_replicas_by_partial_sync() {
+    let primary = Server::start(ALWAYS);
+    let mut heir = Server::replica_of(primary.port, ALWAYS);
+    let below = Server::replica_of(heir.port, &[]);
+    primary.client().ok("SET k 1");
+    below.wait_for_offset_of(&primary);
+    heir.client().ok("REPLICAOF NO ONE");
+    heir.client().ok("SET k 2");
+    below.wait_for_offset_of(&heir);
+    heir.kill();
+    heir.restart_with(ALWAYS);
+    assert_eq!(heir.info("role"), "master");
+    below.wait_for_offset_of(&heir);
+    assert_same(&heir, &below);
+    assert_eq!(heir.info("sync_full"), "0");
+    assert_eq!(below.call("GET k").text(), "2");
+}
