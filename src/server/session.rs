@@ -114,7 +114,7 @@ impl Session {
             database: self.database,
             protocol: self.protocol,
             authenticated: self.authenticated,
-            user: self.user.clone(),
+            identity: self.identity.clone(),
             touch: self.touch,
             ..Session::new(self.client.clone(), self.origin)
         }

@@ -25,7 +25,7 @@ use crate::command::Args;
 use crate::protocol::ErrorReply;
 
 /// A session's user.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Identity {
     user: Arc<User>,
     /// The number of the snapshot that the user is from.
