@@ -159,6 +159,23 @@ fn what_a_user_may_not_do_is_refused_and_logged() {
     }
 }
 
+/// Such a script goes on elsewhere after its first slice.
+#[test]
+fn a_slow_script_is_checked_to_its_end() {
+    let server = Server::start(&[]);
+    let mut admin = server.connect();
+    assert_eq!(say(&mut admin, "ACL SETUSER anna on nopass ~a* +@all -dbsize"), "OK");
+    let mut anna = connect_as(&server, "anna", "x");
+    let script = "for i = 1, 5e6 do end return {redis.pcall('get', 'b').err, redis.pcall('dbsize').err}";
+    for command in ["EVAL_RO", "EVAL"] {
+        assert_eq!(
+            send(&mut anna, &[command, script, "0"]),
+            "[ERR ACL failure in script: No permissions to access a key ERR ACL failure in script: User anna has no \
+             permissions to run the 'dbsize' command]"
+        );
+    }
+}
+
 #[test]
 fn a_transaction_is_checked_again_when_it_runs() {
     let server = Server::start(&[]);
