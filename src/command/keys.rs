@@ -107,6 +107,8 @@ pub struct KeySpec {
     pub uses: KeyUse,
     pub begin: BeginSearch,
     pub find: FindKeys,
+    /// Why the uses are what they are, where that is not plain; empty otherwise.
+    pub note: &'static str,
 }
 
 impl KeySpec {
@@ -116,12 +118,18 @@ impl KeySpec {
             uses,
             begin: BeginSearch::Index(index),
             find: FindKeys::Range { last: 0, step: 1, limit: 0 },
+            note: "",
         }
     }
 
     /// Keys from `index` to `last` (relative to `index`, or negative from the end), every `step`.
     pub const fn range(index: usize, last: i32, step: usize, uses: KeyUse) -> KeySpec {
-        KeySpec { uses, begin: BeginSearch::Index(index), find: FindKeys::Range { last, step, limit: 0 } }
+        KeySpec {
+            uses,
+            begin: BeginSearch::Index(index),
+            find: FindKeys::Range { last, step, limit: 0 },
+            note: "",
+        }
     }
 
     /// A count at `index`, the keys right after it.
@@ -130,7 +138,17 @@ impl KeySpec {
             uses,
             begin: BeginSearch::Index(index),
             find: FindKeys::Count { count: 0, first: 1, step: 1 },
+            note: "",
         }
+    }
+
+    /// Keys that no specification can find.
+    pub const fn unknown(uses: KeyUse, note: &'static str) -> KeySpec {
+        KeySpec { uses, begin: BeginSearch::Unknown, find: FindKeys::Unknown, note }
+    }
+
+    pub const fn note(self, note: &'static str) -> KeySpec {
+        KeySpec { note, ..self }
     }
 
     fn positions(&self, args: &Args<'_>, out: &mut Vec<KeyPosition>) -> Result<(), ()> {
@@ -144,7 +162,7 @@ impl KeySpec {
                 } else {
                     args.len().checked_sub(last.unsigned_abs() as usize).ok_or(())?
                 };
-                if last >= args.len() {
+                if last >= args.len() || last < begin {
                     return Err(());
                 }
                 out.extend((begin..=last).step_by(step).map(|index| KeyPosition { index, uses: self.uses }));
@@ -195,13 +213,50 @@ pub struct KeyPosition {
 #[expect(clippy::result_unit_err, reason = "the caller's error text says all there is")]
 pub fn key_positions(specs: &[KeySpec], args: &Args<'_>) -> Result<Vec<KeyPosition>, ()> {
     let mut positions = Vec::new();
-    for spec in specs {
+    for spec in specs.iter().filter(|spec| !spec.uses.has(KeyUse::NOT_KEY)) {
         match (spec.positions(args, &mut positions), spec.uses.has(KeyUse::INCOMPLETE)) {
             (Ok(()), _) | (Err(()), true) => {}
             (Err(()), false) => return Err(()),
         }
     }
     Ok(positions)
+}
+
+/// Where keys are as older clients understand it: the first, the last (negative: from the end) and the step. All 0: nowhere
+/// that this can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyRange {
+    pub first: usize,
+    pub last: i32,
+    pub step: usize,
+    /// Are these all the keys?
+    pub is_whole: bool,
+}
+
+/// What of the specifications a range can say: of several the plain ones that follow each other.
+pub fn key_range(specs: &[KeySpec]) -> KeyRange {
+    let mut range = KeyRange { is_whole: true, ..KeyRange::default() };
+    for spec in specs {
+        let (BeginSearch::Index(first), FindKeys::Range { last, step, .. }) = (spec.begin, spec.find) else {
+            range.is_whole = false;
+            continue;
+        };
+        let last = if last >= 0 { first as i32 + last } else { last };
+        range.is_whole &= !spec.uses.has(KeyUse::INCOMPLETE);
+        if specs.len() == 1 {
+            return KeyRange { first, last, step, ..range };
+        }
+        if step != 1 || (range.first != 0 && range.last + 1 != first as i32) {
+            range.is_whole = false;
+            continue;
+        }
+        if range.first == 0 {
+            range.first = first;
+            range.step = 1;
+        }
+        range.last = last;
+    }
+    range
 }
 
 #[cfg(test)]
@@ -226,7 +281,29 @@ mod tests {
             uses: KeyUse::RO,
             begin: BeginSearch::Keyword("STREAMS", 1),
             find: FindKeys::Range { last: -1, step: 1, limit: 2 },
+            note: "",
         };
         assert_eq!(indexes(&[streams], "xread count 1 streams a b 0 0"), Ok(vec![4, 5]));
+        assert_eq!(indexes(&[streams], "xread streams a"), Err(()));
+        assert_eq!(indexes(&[streams], "xread count 1"), Ok(vec![]));
+        assert_eq!(indexes(&[KeySpec::range(2, -2, 1, KeyUse::RW)], "x a b"), Err(()));
+    }
+
+    #[test]
+    fn ranges_of_older_clients() {
+        let range = |specs: &[KeySpec]| {
+            let range = key_range(specs);
+            (range.first, range.last, range.step, range.is_whole)
+        };
+        let read = KeyUse::RO;
+        let incomplete = read.and(KeyUse::INCOMPLETE);
+        assert_eq!(range(&[]), (0, 0, 0, true));
+        assert_eq!(range(&[KeySpec::one(2, read)]), (2, 2, 1, true));
+        assert_eq!(range(&[KeySpec::range(1, -1, 2, read)]), (1, -1, 2, true));
+        assert_eq!(range(&[KeySpec::one(1, incomplete)]), (1, 1, 1, false));
+        assert_eq!(range(&[KeySpec::one(1, read), KeySpec::one(2, read)]), (1, 2, 1, true));
+        assert_eq!(range(&[KeySpec::one(1, read), KeySpec::range(2, -1, 1, read)]), (1, -1, 1, true));
+        assert_eq!(range(&[KeySpec::one(1, read), KeySpec::counted(2, read)]), (1, 1, 1, false));
+        assert_eq!(range(&[KeySpec::counted(1, read)]), (0, 0, 0, false));
     }
 }

@@ -13,7 +13,7 @@ mod table;
 
 use std::convert::Infallible;
 
-pub use keys::{BeginSearch, FindKeys, KeyPosition, KeySpec, KeyUse, key_positions};
+pub use keys::{BeginSearch, FindKeys, KeyPosition, KeyRange, KeySpec, KeyUse, key_positions, key_range};
 pub use operands::{ChannelArguments, DatabaseArguments};
 pub use table::{CommandId, CommandTable, TableEntry};
 
@@ -72,8 +72,19 @@ pub enum Handler<H> {
     Blocking(BlockingFn),
     /// Has subcommands and does nothing itself.
     Container,
+    /// HELP of a container: lines about its other subcommands.
+    Help(&'static [&'static str]),
     /// Needs the server.
     Host(H),
+}
+
+/// The reply of HELP: a first line that names the command, then `lines`, then HELP itself.
+pub fn help_reply(name: &[u8], lines: &[&'static str]) -> Reply<'static> {
+    let name = String::from_utf8_lossy(name).to_uppercase();
+    let first = format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    let others = lines.iter().chain(&["HELP", "    Print this help."]);
+    let all = std::iter::once(first.into()).chain(others.map(|line| (*line).into()));
+    Reply::Array(all.map(Reply::Status).collect())
 }
 
 /// Flags that a command declares. Those that follow from the handler are not here.
@@ -93,7 +104,7 @@ impl Flags {
     /// Also on a replica whose link is down and which must not serve stale data.
     pub const STALE: Flags = Flags(1 << 5);
     pub const SKIP_MONITOR: Flags = Flags(1 << 6);
-    pub const SKIP_SLOWLOG: Flags = Flags(1 << 7);
+    pub const SKIP_COMMANDLOG: Flags = Flags(1 << 7);
     pub const FAST: Flags = Flags(1 << 8);
     /// Before authentication too.
     pub const NO_AUTH: Flags = Flags(1 << 9);
@@ -107,7 +118,7 @@ impl Flags {
     pub const NO_ASYNC_LOADING: Flags = Flags(1 << 14);
     /// Keys may be missing from the arguments.
     pub const NO_MANDATORY_KEYS: Flags = Flags(1 << 15);
-    /// The key positions depend on the arguments in a way that key specs cannot say.
+    /// Derived: first key, last key and step alone do not say where the keys are.
     pub const MOVABLE_KEYS: Flags = Flags(1 << 16);
     pub const ALL_DBS: Flags = Flags(1 << 17);
     pub const PROTECTED: Flags = Flags(1 << 18);
@@ -117,6 +128,8 @@ impl Flags {
     pub const WRITE: Flags = Flags(1 << 21);
     /// Derived: may wait.
     pub const BLOCKING: Flags = Flags(1 << 22);
+    /// Sent by MIGRATE to a node that takes over a slot.
+    pub const ASKING: Flags = Flags(1 << 23);
 
     pub const fn and(self, other: Flags) -> Flags {
         Flags(self.0 | other.0)
@@ -132,6 +145,32 @@ impl Flags {
 
     pub const fn has_any(self, other: Flags) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// The names of the flags that COMMAND INFO shows, in its order. The others are the server's own business.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        const SHOWN: [(Flags, &str); 19] = [
+            (Flags::WRITE, "write"),
+            (Flags::READONLY, "readonly"),
+            (Flags::DENYOOM, "denyoom"),
+            (Flags::ADMIN, "admin"),
+            (Flags::PUBSUB, "pubsub"),
+            (Flags::NOSCRIPT, "noscript"),
+            (Flags::BLOCKING, "blocking"),
+            (Flags::LOADING, "loading"),
+            (Flags::STALE, "stale"),
+            (Flags::SKIP_MONITOR, "skip_monitor"),
+            (Flags::SKIP_COMMANDLOG, "skip_commandlog"),
+            (Flags::ASKING, "asking"),
+            (Flags::FAST, "fast"),
+            (Flags::NO_AUTH, "no_auth"),
+            (Flags::NO_MANDATORY_KEYS, "no_mandatory_keys"),
+            (Flags::NO_ASYNC_LOADING, "no_async_loading"),
+            (Flags::NO_MULTI, "no_multi"),
+            (Flags::MOVABLE_KEYS, "movablekeys"),
+            (Flags::ALLOW_BUSY, "allow_busy"),
+        ];
+        SHOWN.into_iter().filter(move |(flag, _)| self.has(*flag)).map(|(_, name)| name)
     }
 }
 
@@ -295,7 +334,19 @@ pub struct Argument {
     pub token: &'static str,
     pub optional: bool,
     pub multiple: bool,
+    /// The token stands before each of several, not once before all.
+    pub multiple_token: bool,
     pub parts: &'static [Argument],
+    /// Which key specification it stands for, where the order of the key arguments does not say so.
+    pub key_spec: Option<u8>,
+    /// What documentation shows in place of the name; empty: the name.
+    pub shown: &'static str,
+    /// One line of documentation; empty where the name says it all.
+    pub summary: &'static str,
+    /// The version that first had it, if the command is older; empty otherwise.
+    pub since: &'static str,
+    /// Since when it should not be used; empty: it may be.
+    pub deprecated_since: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,9 +364,39 @@ pub enum ArgumentKind {
     Block,
 }
 
+impl ArgumentKind {
+    /// As COMMAND DOCS spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ArgumentKind::Key => "key",
+            ArgumentKind::String => "string",
+            ArgumentKind::Integer => "integer",
+            ArgumentKind::Double => "double",
+            ArgumentKind::Pattern => "pattern",
+            ArgumentKind::UnixTime => "unix-time",
+            ArgumentKind::PureToken => "pure-token",
+            ArgumentKind::OneOf => "oneof",
+            ArgumentKind::Block => "block",
+        }
+    }
+}
+
 impl Argument {
     pub const fn new(name: &'static str, kind: ArgumentKind) -> Argument {
-        Argument { name, kind, token: "", optional: false, multiple: false, parts: &[] }
+        Argument {
+            name,
+            kind,
+            token: "",
+            optional: false,
+            multiple: false,
+            multiple_token: false,
+            parts: &[],
+            key_spec: None,
+            shown: "",
+            summary: "",
+            since: "",
+            deprecated_since: "",
+        }
     }
 
     pub const fn key() -> Argument {
@@ -335,6 +416,26 @@ impl Argument {
         Argument { multiple: true, ..self }
     }
 
+    /// Several, each preceded by the token.
+    pub const fn multiple_token(self) -> Argument {
+        Argument { multiple: true, multiple_token: true, ..self }
+    }
+
+    /// In a version newer than the command's own.
+    pub const fn since(self, since: &'static str) -> Argument {
+        Argument { since, ..self }
+    }
+
+    /// Stands for the key specification of this index.
+    pub const fn key_spec(self, index: u8) -> Argument {
+        Argument { key_spec: Some(index), ..self }
+    }
+
+    /// Shown under another text than its name.
+    pub const fn shown(self, shown: &'static str) -> Argument {
+        Argument { shown, ..self }
+    }
+
     /// Preceded by a literal word.
     pub const fn after(self, token: &'static str) -> Argument {
         Argument { token, ..self }
@@ -347,6 +448,17 @@ impl Argument {
     pub const fn block(name: &'static str, parts: &'static [Argument]) -> Argument {
         Argument { parts, ..Argument::new(name, ArgumentKind::Block) }
     }
+}
+
+/// Whom a command is documented for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Audience {
+    #[default]
+    Everybody,
+    /// Servers and tests speak to each other with it.
+    Servers,
+    /// Nobody any more.
+    Nobody { since: &'static str, replaced_by: &'static str },
 }
 
 /// Finds the keys of a call where specifications cannot say what is done with them, or where they stand.
@@ -379,6 +491,11 @@ pub struct Command<H: 'static> {
     /// Asked in place of `keys` where those are incomplete or their flags depend on the call.
     pub keys_of: Option<KeysFn>,
     pub arguments: &'static [Argument],
+    /// Hints for clients that route calls to the nodes of a cluster, or keep replies, as COMMAND INFO shows them.
+    pub tips: &'static [&'static str],
+    pub audience: Audience,
+    /// What versions after `since` changed, oldest first: version and change.
+    pub history: &'static [(&'static str, &'static str)],
     pub subcommands: &'static [Command<H>],
     pub handler: Handler<H>,
 }
@@ -400,6 +517,9 @@ impl<H: Copy> Command<H> {
             keys: &[],
             keys_of: None,
             arguments: &[],
+            tips: &[],
+            audience: Audience::Everybody,
+            history: &[],
             subcommands: &[],
             handler,
         }
@@ -419,6 +539,19 @@ impl<H: Copy> Command<H> {
 
     pub const fn container(subcommands: &'static [Command<H>]) -> Self {
         Command { subcommands, arity: -2, ..Self::with(Handler::Container) }
+    }
+
+    /// HELP of a container.
+    pub const fn help(since: &'static str, group: Group, lines: &'static [&'static str]) -> Self {
+        Command {
+            name: "help",
+            summary: "What the subcommands do.",
+            since,
+            group,
+            arity: 2,
+            flags: Flags::LOADING.and(Flags::STALE),
+            ..Self::with(Handler::Help(lines))
+        }
     }
 
     pub const fn host(handler: H) -> Self {

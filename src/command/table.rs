@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use super::short_names::ShortNames;
-use super::{Args, Categories, Command, Flags, Handler, KeyPosition, KeyUse, key_positions};
+use super::{Args, Categories, Command, Flags, Handler, KeyPosition, KeyUse, key_positions, key_range};
 
 /// The number of an entry: dense from 0, the same through the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,7 +64,7 @@ impl<H> TableEntry<H> {
 #[derive(Debug)]
 pub struct CommandTable<H: 'static> {
     entries: Vec<TableEntry<H>>,
-    /// Lower-case names, `parent|child` for subcommands. Renamed commands are under their new name only.
+    /// Lower-case names, without subcommands. Renamed commands are under their new name only.
     by_name: HashMap<Box<[u8]>, CommandId, foldhash::fast::RandomState>,
     /// The short ones of `by_name`.
     short_names: ShortNames,
@@ -86,6 +86,7 @@ impl<H: Copy> CommandTable<H> {
                 Handler::Write(function) => Handler::Write(function),
                 Handler::Blocking(function) => Handler::Blocking(function),
                 Handler::Container => Handler::Container,
+                Handler::Help(lines) => Handler::Help(lines),
             });
         }
         for command in host.iter().copied().flatten() {
@@ -109,8 +110,10 @@ impl<H: Copy> CommandTable<H> {
         let flags = derive_flags(command);
         let spec = Command { subcommands: &[], handler: Handler::Container, ..without_handler(command) };
         self.longest_name = self.longest_name.max(full_name.len());
-        let previous = self.by_name.insert(full_name.as_bytes().into(), id);
-        assert!(previous.is_none(), "two commands named {full_name}");
+        if parent.is_none() {
+            let previous = self.by_name.insert(full_name.as_bytes().into(), id);
+            assert!(previous.is_none(), "two commands named {full_name}");
+        }
         self.entries.push(TableEntry {
             id,
             full_name,
@@ -134,7 +137,7 @@ impl<H> CommandTable<H> {
         &self.entries[id.0 as usize]
     }
 
-    /// The entry of `name` (any case; `parent|child` finds a subcommand).
+    /// The command `name` (any case), which is no subcommand.
     pub fn find(&self, name: &[u8]) -> Option<&TableEntry<H>> {
         if let Some(id) = self.short_names.get(name) {
             return Some(self.entry(id));
@@ -144,6 +147,21 @@ impl<H> CommandTable<H> {
         lower.copy_from_slice(name);
         lower.make_ascii_lowercase();
         self.by_name.get(&*lower).map(|id| self.entry(*id))
+    }
+
+    /// The entry of a full name, `parent|child` for a subcommand.
+    pub fn find_full(&self, name: &[u8]) -> Option<&TableEntry<H>> {
+        match name.iter().position(|byte| *byte == b'|') {
+            Some(bar) => self.subcommand(self.find(&name[..bar])?, &name[bar + 1..]),
+            None => self.find(name),
+        }
+    }
+
+    /// All commands that can be called, without subcommands, in the order of the table.
+    pub fn commands(&self) -> impl Iterator<Item = &TableEntry<H>> {
+        let mut ids: Vec<CommandId> = self.by_name.values().copied().collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|id| self.entry(id))
     }
 
     /// The subcommand `name` (any case) of a container.
@@ -205,18 +223,23 @@ fn without_handler<G>(command: &Command<G>) -> Command<Infallible> {
         keys: command.keys,
         keys_of: command.keys_of,
         arguments: command.arguments,
+        tips: command.tips,
+        audience: command.audience,
+        history: command.history,
         subcommands: &[],
         handler: Handler::Container,
     }
 }
 
 fn derive_flags<G>(command: &Command<G>) -> Flags {
+    let movable = if key_range(command.keys).is_whole { Flags::NONE } else { Flags::MOVABLE_KEYS };
     command.flags
+        | movable
         | match command.handler {
             Handler::Read(_) => Flags::READONLY,
             Handler::Write(_) => Flags::WRITE,
             Handler::Blocking(_) => Flags::WRITE | Flags::BLOCKING,
-            Handler::Container | Handler::Host(_) => Flags::NONE,
+            Handler::Container | Handler::Help(_) | Handler::Host(_) => Flags::NONE,
         }
 }
 

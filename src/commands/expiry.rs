@@ -12,7 +12,9 @@ const KEY: Argument = Argument::key();
 const READ: &[KeySpec] = &[KeySpec::one(1, KeyUse::RO.and(KeyUse::ACCESS))];
 const UPDATED: &[KeySpec] = &[KeySpec::one(1, KeyUse::RW.and(KeyUse::UPDATE))];
 const CONDITION: Argument =
-    Argument::one_of("condition", &[NX, XX, Argument::word("GT"), Argument::word("LT")]).optional();
+    Argument::one_of("condition", &[NX, XX, Argument::word("GT"), Argument::word("LT")])
+        .since("7.0.0")
+        .optional();
 
 const fn setting(function: WriteFn) -> DataCommand {
     DataCommand {
@@ -42,6 +44,7 @@ pub const COMMANDS: &[DataCommand] = &[
         name: "expire",
         summary: "Lets a key expire after so many seconds.",
         arguments: &[KEY, Argument::new("seconds", ArgumentKind::Integer), CONDITION],
+        history: &[("7.0.0", "Conditions: NX, XX, GT, LT.")],
         ..setting(|transaction, args| expire(transaction, args, &EXPIRE))
     },
     DataCommand {
@@ -49,6 +52,7 @@ pub const COMMANDS: &[DataCommand] = &[
         summary: "Lets a key expire after so many milliseconds.",
         since: "2.6.0",
         arguments: &[KEY, Argument::new("milliseconds", ArgumentKind::Integer), CONDITION],
+        history: &[("7.0.0", "Conditions: NX, XX, GT, LT.")],
         ..setting(|transaction, args| expire(transaction, args, &PEXPIRE))
     },
     DataCommand {
@@ -56,6 +60,7 @@ pub const COMMANDS: &[DataCommand] = &[
         summary: "Lets a key expire at a moment in Unix seconds.",
         since: "1.2.0",
         arguments: &[KEY, Argument::new("unix-time-seconds", ArgumentKind::UnixTime), CONDITION],
+        history: &[("7.0.0", "Conditions: NX, XX, GT, LT.")],
         ..setting(|transaction, args| expire(transaction, args, &EXPIREAT))
     },
     DataCommand {
@@ -63,6 +68,7 @@ pub const COMMANDS: &[DataCommand] = &[
         summary: "Lets a key expire at a moment in Unix milliseconds.",
         since: "2.6.0",
         arguments: &[KEY, Argument::new("unix-time-milliseconds", ArgumentKind::UnixTime), CONDITION],
+        history: &[("7.0.0", "Conditions: NX, XX, GT, LT.")],
         ..setting(|transaction, args| expire(transaction, args, &PEXPIREAT))
     },
     DataCommand {
@@ -76,6 +82,8 @@ pub const COMMANDS: &[DataCommand] = &[
     DataCommand {
         name: "ttl",
         summary: "How many seconds a key has left; -1: no end, -2: no key.",
+        tips: &["nondeterministic_output"],
+        history: &[("2.8.0", "-2 is answered for a missing key.")],
         ..asking(|reader, args| {
             Ok(answer(reader, args, |at_ms, now_ms| rounded(at_ms.saturating_sub(now_ms))))
         })
@@ -84,6 +92,8 @@ pub const COMMANDS: &[DataCommand] = &[
         name: "pttl",
         summary: "How many milliseconds a key has left; -1: no end, -2: no key.",
         since: "2.6.0",
+        tips: &["nondeterministic_output"],
+        history: &[("2.8.0", "-2 is answered for a missing key.")],
         ..asking(|reader, args| Ok(answer(reader, args, |at_ms, now_ms| at_ms.saturating_sub(now_ms))))
     },
     DataCommand {

@@ -49,6 +49,7 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: -4,
         flags: ADDS,
         arguments: &[KEY, DATA],
+        history: &[("4.0.0", "Takes several fields.")],
         ..writing(|transaction, args| Ok(Reply::Integer(set_fields(transaction, args, "hset")?)))
     },
     DataCommand {
@@ -99,6 +100,7 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: ALL_COMPLEXITY,
         arity: 2,
         arguments: &[KEY],
+        tips: &["nondeterministic_output_order"],
         ..reading(|reader, args| {
             let pairs = fields(reader, args[1])?.map(|field| (element(field.name), element(field.value)));
             Ok(Reply::Map(pairs.collect()))
@@ -110,6 +112,7 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: ALL_COMPLEXITY,
         arity: 2,
         arguments: &[KEY],
+        tips: &["nondeterministic_output_order"],
         ..reading(|reader, args| {
             Ok(Reply::Array(fields(reader, args[1])?.map(|field| element(field.name)).collect()))
         })
@@ -120,6 +123,7 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: ALL_COMPLEXITY,
         arity: 2,
         arguments: &[KEY],
+        tips: &["nondeterministic_output_order"],
         ..reading(|reader, args| {
             Ok(Reply::Array(fields(reader, args[1])?.map(|field| element(field.value)).collect()))
         })
@@ -166,6 +170,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::FAST,
         keys: &[KeySpec::one(1, KeyUse::RW.and(KeyUse::DELETE))],
         arguments: &[KEY, FIELD.multiple()],
+        history: &[("2.4.0", "Takes several fields.")],
         ..writing(hdel)
     },
     DataCommand {
@@ -201,6 +206,7 @@ pub const COMMANDS: &[DataCommand] = &[
             )
             .optional(),
         ],
+        tips: &["nondeterministic_output"],
         ..reading(hrandfield)
     },
 ];

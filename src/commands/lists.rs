@@ -61,12 +61,14 @@ const fn pushing(
     name: &'static str,
     summary: &'static str,
     since: &'static str,
+    history: &'static [(&'static str, &'static str)],
     function: WriteFn,
 ) -> DataCommand {
     DataCommand {
         name,
         summary,
         since,
+        history,
         complexity: PUSH_COMPLEXITY,
         arity: -3,
         flags: Flags::DENYOOM.and(Flags::FAST),
@@ -84,7 +86,8 @@ const fn popping(name: &'static str, summary: &'static str, function: WriteFn) -
         arity: -2,
         flags: Flags::FAST,
         keys: KEY_POP,
-        arguments: const { &[KEY, COUNT.optional()] },
+        arguments: const { &[KEY, COUNT.since("6.2.0").optional()] },
+        history: &[("6.2.0", "Takes a count.")],
         ..writing(function)
     }
 }
@@ -98,6 +101,7 @@ const fn waiting_pop(name: &'static str, summary: &'static str, function: Blocki
         arity: -3,
         keys: KEYS_POP,
         arguments: const { &[KEY.multiple(), TIMEOUT] },
+        history: &[("6.0.0", "The timeout may have a fraction.")],
         ..blocking(function)
     }
 }
@@ -107,20 +111,30 @@ pub const COMMANDS: &[DataCommand] = &[
         "lpush",
         "Puts elements at the head of a list, which is made if there is none.",
         "1.0.0",
+        &[("2.4.0", "Takes several elements.")],
         |t, a| push(t, a, End::Front, false),
     ),
     pushing(
         "rpush",
         "Puts elements at the tail of a list, which is made if there is none.",
         "1.0.0",
+        &[("2.4.0", "Takes several elements.")],
         |t, a| push(t, a, End::Back, false),
     ),
-    pushing("lpushx", "Puts elements at the head of a list that exists.", "2.2.0", |t, a| {
-        push(t, a, End::Front, true)
-    }),
-    pushing("rpushx", "Puts elements at the tail of a list that exists.", "2.2.0", |t, a| {
-        push(t, a, End::Back, true)
-    }),
+    pushing(
+        "lpushx",
+        "Puts elements at the head of a list that exists.",
+        "2.2.0",
+        &[("4.0.0", "Takes several elements.")],
+        |t, a| push(t, a, End::Front, true),
+    ),
+    pushing(
+        "rpushx",
+        "Puts elements at the tail of a list that exists.",
+        "2.2.0",
+        &[("4.0.0", "Takes several elements.")],
+        |t, a| push(t, a, End::Back, true),
+    ),
     popping("lpop", "Takes elements from the head of a list, and the list with its last one.", |t, a| {
         pop(t, a, End::Front)
     }),
@@ -242,7 +256,6 @@ pub const COMMANDS: &[DataCommand] = &[
         since: "7.0.0",
         complexity: POP_KEYS_COMPLEXITY,
         arity: -4,
-        flags: Flags::MOVABLE_KEYS,
         keys: &[KeySpec::counted(1, POP)],
         arguments: &[NUMKEYS, KEY.multiple(), WHERE, POP_COUNT],
         ..writing(|transaction, args| {
@@ -283,6 +296,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::DENYOOM,
         keys: KEYS_MOVE,
         arguments: &[SOURCE, DESTINATION, TIMEOUT],
+        history: &[("6.0.0", "The timeout may have a fraction.")],
         ..blocking(|transaction, args| {
             let timeout_ms = parse::timeout_ms(args[3])?;
             let effect: &[&[u8]] = &[b"RPOPLPUSH", args[1], args[2]];
@@ -295,7 +309,6 @@ pub const COMMANDS: &[DataCommand] = &[
         since: "7.0.0",
         complexity: POP_KEYS_COMPLEXITY,
         arity: -5,
-        flags: Flags::MOVABLE_KEYS,
         keys: &[KeySpec::counted(2, POP)],
         arguments: &[TIMEOUT, NUMKEYS, KEY.multiple(), WHERE, POP_COUNT],
         ..blocking(|transaction, args| {

@@ -18,7 +18,7 @@ const KEY: Argument = Argument::key();
 const CURSOR: Argument = Argument::new("cursor", ArgumentKind::Integer);
 const PATTERN: Argument = Argument::new("pattern", ArgumentKind::Pattern).after("MATCH").optional();
 const COUNT: Argument = Argument::new("count", ArgumentKind::Integer).after("COUNT").optional();
-const TYPE: Argument = Argument::new("type", ArgumentKind::String).after("TYPE").optional();
+const TYPE: Argument = Argument::new("type", ArgumentKind::String).after("TYPE").since("6.0.0").optional();
 
 const COMPLEXITY: &str = "O(1) for a step, O(N) for the whole walk, N being the number of elements";
 
@@ -41,6 +41,8 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: -2,
         keys: &[],
         arguments: &[CURSOR, PATTERN, COUNT, TYPE],
+        tips: &["nondeterministic_output", "request_policy:special", "response_policy:special"],
+        history: &[("6.0.0", "TYPE.")],
         ..walking(scan)
     },
     DataCommand {
@@ -48,6 +50,7 @@ pub const COMMANDS: &[DataCommand] = &[
         summary: "One step of a walk through the fields of a hash.",
         group: Group::Hash,
         arguments: &[KEY, CURSOR, PATTERN, COUNT, Argument::word("NOVALUES").optional()],
+        tips: &["nondeterministic_output"],
         ..walking(hscan)
     },
     DataCommand {
@@ -55,6 +58,7 @@ pub const COMMANDS: &[DataCommand] = &[
         summary: "One step of a walk through the members of a set.",
         group: Group::Set,
         arguments: &[KEY, CURSOR, PATTERN, COUNT],
+        tips: &["nondeterministic_output"],
         ..walking(sscan)
     },
     DataCommand {
@@ -62,6 +66,8 @@ pub const COMMANDS: &[DataCommand] = &[
         summary: "One step of a walk through the members of a sorted set.",
         group: Group::SortedSet,
         arguments: &[KEY, CURSOR, PATTERN, COUNT, Argument::word("NOSCORES").optional()],
+        tips: &["nondeterministic_output"],
+        history: &[("8.0.0", "NOSCORES.")],
         ..walking(zscan)
     },
 ];

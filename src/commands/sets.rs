@@ -37,6 +37,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::DENYOOM.and(Flags::FAST),
         keys: &[KeySpec::one(1, KeyUse::RW.and(KeyUse::INSERT))],
         arguments: &[Argument::key(), MEMBER.multiple()],
+        history: &[("2.4.0", "Takes several members.")],
         ..writing(sadd)
     },
     DataCommand {
@@ -47,6 +48,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::FAST,
         keys: &[KeySpec::one(1, KeyUse::RW.and(KeyUse::DELETE))],
         arguments: &[Argument::key(), MEMBER.multiple()],
+        history: &[("2.4.0", "Takes several members.")],
         ..writing(srem)
     },
     DataCommand {
@@ -68,7 +70,9 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: -2,
         flags: Flags::FAST,
         keys: &[KeySpec::one(1, KeyUse::RW.and(KeyUse::ACCESS).and(KeyUse::DELETE))],
-        arguments: &[Argument::key(), COUNT],
+        arguments: &[Argument::key(), COUNT.since("3.2.0")],
+        tips: &["nondeterministic_output"],
+        history: &[("3.2.0", "Takes a count.")],
         ..writing(spop)
     },
     DataCommand {
@@ -87,7 +91,7 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: "O(N), N being the number of members asked for",
         arity: -3,
         flags: Flags::FAST,
-        keys: &[KeySpec::one(1, KeyUse::RO)],
+        keys: &[KeySpec::one(1, READ)],
         arguments: &[Argument::key(), MEMBER.multiple()],
         ..reading(smismember)
     },
@@ -106,6 +110,7 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: "O(N), N being the number of members",
         arity: 2,
         arguments: &[Argument::key()],
+        tips: &["nondeterministic_output_order"],
         ..reading(|reader, args| {
             Ok(Reply::Set(
                 reader.set(args[1])?.map_or_else(Vec::new, |set| set.iter().map(element).collect()),
@@ -117,7 +122,9 @@ pub const COMMANDS: &[DataCommand] = &[
         summary: "Members of a set chosen at random, which stay in it.",
         complexity: "O(1) without a count, otherwise O(N), N being the count",
         arity: -2,
-        arguments: &[Argument::key(), COUNT],
+        arguments: &[Argument::key(), COUNT.since("2.6.0")],
+        tips: &["nondeterministic_output"],
+        history: &[("2.6.0", "Takes a count.")],
         ..reading(srandmember)
     },
     DataCommand {
@@ -127,6 +134,7 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: -2,
         keys: KEYS_READ,
         arguments: &[Argument::key().multiple()],
+        tips: &["nondeterministic_output_order"],
         ..reading(|reader, args| combined(reader, args, intersect))
     },
     DataCommand {
@@ -136,6 +144,7 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: -2,
         keys: KEYS_READ,
         arguments: &[Argument::key().multiple()],
+        tips: &["nondeterministic_output_order"],
         ..reading(|reader, args| combined(reader, args, unite))
     },
     DataCommand {
@@ -145,6 +154,7 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: -2,
         keys: KEYS_READ,
         arguments: &[Argument::key().multiple()],
+        tips: &["nondeterministic_output_order"],
         ..reading(|reader, args| combined(reader, args, subtract))
     },
     DataCommand {
@@ -153,7 +163,6 @@ pub const COMMANDS: &[DataCommand] = &[
         since: "7.0.0",
         complexity: "O(N*M), N being the size of the smallest set and M the number of sets",
         arity: -3,
-        flags: Flags::MOVABLE_KEYS,
         keys: &[KeySpec::counted(1, READ)],
         arguments: &[
             Argument::new("numkeys", ArgumentKind::Integer),

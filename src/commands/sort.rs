@@ -9,8 +9,7 @@ use std::cmp::Ordering;
 use super::parse::{integer, is};
 use crate::base::number::parse_f64;
 use crate::command::{
-    Args, Argument, ArgumentKind, BeginSearch, Categories, DataCommand, FindKeys, Flags, Group, KeyPosition,
-    KeySpec, KeyUse,
+    Args, Argument, ArgumentKind, Categories, DataCommand, Flags, Group, KeyPosition, KeySpec, KeyUse,
 };
 use crate::keyspace::entry::Collection;
 use crate::keyspace::{Entry, EventClasses, KeyExpiry, Reader, StringValue, ValueRef, WriteTxn};
@@ -20,28 +19,30 @@ use crate::types::element::{Element, TextBuffer};
 use crate::types::list::{Direction, End};
 
 const KEY: Argument = Argument::key();
-const BY: Argument = Argument::new("by-pattern", ArgumentKind::Pattern).after("BY").optional();
+const BY: Argument =
+    Argument::new("by-pattern", ArgumentKind::Pattern).shown("pattern").key_spec(1).after("BY").optional();
 const LIMIT: Argument = Argument::block(
     "limit",
     &[Argument::new("offset", ArgumentKind::Integer), Argument::new("count", ArgumentKind::Integer)],
 )
 .after("LIMIT")
 .optional();
-const GET: Argument = Argument::new("get-pattern", ArgumentKind::Pattern).after("GET").optional().multiple();
+const GET: Argument = Argument::new("get-pattern", ArgumentKind::Pattern)
+    .shown("pattern")
+    .key_spec(1)
+    .after("GET")
+    .optional()
+    .multiple_token();
 const ORDER: Argument =
     Argument::one_of("order", &[Argument::word("ASC"), Argument::word("DESC")]).optional();
 const ALPHA: Argument = Argument { name: "sorting", ..Argument::word("ALPHA") }.optional();
-const STORE: Argument = Argument::new("destination", ArgumentKind::Key).after("STORE").optional();
+const STORE: Argument = Argument::new("destination", ArgumentKind::Key).key_spec(2).after("STORE").optional();
 
 const SORTED: KeySpec = KeySpec::one(1, KeyUse::RO.and(KeyUse::ACCESS));
-/// The keys that the elements make up with BY and GET.
-const MADE_UP: KeySpec = anywhere(KeyUse::RO.and(KeyUse::ACCESS));
-/// The key after STORE, which may stand anywhere.
-const STORED: KeySpec = anywhere(KeyUse::OW.and(KeyUse::UPDATE));
-
-const fn anywhere(uses: KeyUse) -> KeySpec {
-    KeySpec { uses, begin: BeginSearch::Unknown, find: FindKeys::Unknown }
-}
+const MADE_UP: KeySpec =
+    KeySpec::unknown(KeyUse::RO.and(KeyUse::ACCESS), "The keys that the elements make up with BY and GET.");
+const STORE_USES: KeyUse = KeyUse::OW.and(KeyUse::UPDATE);
+const STORED: KeySpec = KeySpec::unknown(STORE_USES, "The key after STORE, which may stand anywhere.");
 
 const CATEGORIES: Categories =
     Categories::SET.and(Categories::SORTEDSET).and(Categories::LIST).and(Categories::DANGEROUS);
@@ -55,7 +56,7 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: COMPLEXITY,
         group: Group::Generic,
         arity: -2,
-        flags: Flags::DENYOOM.and(Flags::MOVABLE_KEYS),
+        flags: Flags::DENYOOM,
         unnamed_reads: Some(|args| unnamed_reads(args, true)),
         categories: CATEGORIES,
         keys: &[SORTED, MADE_UP, STORED],
@@ -70,7 +71,6 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: COMPLEXITY,
         group: Group::Generic,
         arity: -2,
-        flags: Flags::MOVABLE_KEYS,
         unnamed_reads: Some(|args| unnamed_reads(args, false)),
         categories: CATEGORIES,
         keys: &[SORTED, MADE_UP],

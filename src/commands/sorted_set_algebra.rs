@@ -89,7 +89,6 @@ const fn looking(
         since,
         complexity: COMPLEXITY,
         arity: -3,
-        flags: Flags::MOVABLE_KEYS,
         keys: SOURCES,
         arguments,
         ..reading(function)
@@ -109,7 +108,7 @@ const fn storing(
         since,
         complexity: COMPLEXITY,
         arity: -4,
-        flags: Flags::DENYOOM.and(Flags::MOVABLE_KEYS),
+        flags: Flags::DENYOOM,
         keys: DESTINATION_AND_SOURCES,
         arguments,
         ..writing(function)

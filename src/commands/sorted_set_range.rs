@@ -23,6 +23,13 @@ const LIMIT: Argument = Argument::block(
 const WITHSCORES: Argument = Argument::word("WITHSCORES").optional();
 const START: Argument = Argument::new("start", ArgumentKind::String);
 const STOP: Argument = Argument::new("stop", ArgumentKind::String);
+const KEY: Argument = Argument::key();
+const RANK_START: Argument = Argument::new("start", ArgumentKind::Integer);
+const RANK_STOP: Argument = Argument::new("stop", ArgumentKind::Integer);
+const MIN_SCORE: Argument = Argument::new("min", ArgumentKind::Double);
+const MAX_SCORE: Argument = Argument::new("max", ArgumentKind::Double);
+const MIN_NAME: Argument = Argument::new("min", ArgumentKind::String);
+const MAX_NAME: Argument = Argument::new("max", ArgumentKind::String);
 const RANGE_OPTIONS: [Argument; 3] = [
     Argument::one_of("sortby", &[Argument::word("BYSCORE"), Argument::word("BYLEX")]).optional(),
     Argument::word("REV").optional(),
@@ -40,11 +47,12 @@ pub const COMMANDS: &[DataCommand] = &[
             Argument::key(),
             START,
             STOP,
-            RANGE_OPTIONS[0],
-            RANGE_OPTIONS[1],
-            RANGE_OPTIONS[2],
+            RANGE_OPTIONS[0].since("6.2.0"),
+            RANGE_OPTIONS[1].since("6.2.0"),
+            RANGE_OPTIONS[2].since("6.2.0"),
             WITHSCORES,
         ],
+        history: &[("6.2.0", "REV, BYSCORE, BYLEX and LIMIT.")],
         ..reading(zrange)
     },
     DataCommand {
@@ -66,44 +74,48 @@ pub const COMMANDS: &[DataCommand] = &[
         ],
         ..writing(zrangestore)
     },
-    old("zrevrange", "The members in a range of ranks, from the highest score.", "1.2.0", |reader, args| {
-        fixed(reader, args, By::Rank, true)
-    }),
-    old("zrangebyscore", "The members in a range of scores.", "1.0.5", |reader, args| {
-        fixed(reader, args, By::Score, false)
-    }),
-    old(
-        "zrevrangebyscore",
-        "The members in a range of scores, from the highest.",
-        "2.2.0",
-        |reader, args| fixed(reader, args, By::Score, true),
-    ),
-    old("zrangebylex", "The members in a range of names.", "2.8.9", |reader, args| {
-        fixed(reader, args, By::Name, false)
-    }),
-    old("zrevrangebylex", "The members in a range of names, from the last.", "2.8.9", |reader, args| {
-        fixed(reader, args, By::Name, true)
-    }),
+    DataCommand {
+        name: "zrevrange",
+        summary: "The members in a range of ranks, from the highest score.",
+        since: "1.2.0",
+        arguments: &[KEY, RANK_START, RANK_STOP, WITHSCORES],
+        ..old(|reader, args| fixed(reader, args, By::Rank, true))
+    },
+    DataCommand {
+        name: "zrangebyscore",
+        summary: "The members in a range of scores.",
+        since: "1.0.5",
+        arguments: &[KEY, MIN_SCORE, MAX_SCORE, WITHSCORES.since("2.0.0"), LIMIT],
+        history: &[("2.0.0", "WITHSCORES.")],
+        ..old(|reader, args| fixed(reader, args, By::Score, false))
+    },
+    DataCommand {
+        name: "zrevrangebyscore",
+        summary: "The members in a range of scores, from the highest.",
+        since: "2.2.0",
+        arguments: &[KEY, MAX_SCORE, MIN_SCORE, WITHSCORES, LIMIT],
+        history: &[("2.1.6", "Bounds may be exclusive.")],
+        ..old(|reader, args| fixed(reader, args, By::Score, true))
+    },
+    DataCommand {
+        name: "zrangebylex",
+        summary: "The members in a range of names.",
+        since: "2.8.9",
+        arguments: &[KEY, MIN_NAME, MAX_NAME, LIMIT],
+        ..old(|reader, args| fixed(reader, args, By::Name, false))
+    },
+    DataCommand {
+        name: "zrevrangebylex",
+        summary: "The members in a range of names, from the last.",
+        since: "2.8.9",
+        arguments: &[KEY, MAX_NAME, MIN_NAME, LIMIT],
+        ..old(|reader, args| fixed(reader, args, By::Name, true))
+    },
 ];
 
-const OLD_ARGUMENTS: &[Argument] = &[Argument::key(), START, STOP, WITHSCORES, LIMIT];
-
 /// A command that ZRANGE replaces.
-const fn old(
-    name: &'static str,
-    summary: &'static str,
-    since: &'static str,
-    function: ReadFn,
-) -> DataCommand {
-    DataCommand {
-        name,
-        summary,
-        since,
-        complexity: COMPLEXITY,
-        arity: -4,
-        arguments: OLD_ARGUMENTS,
-        ..reading(function)
-    }
+const fn old(function: ReadFn) -> DataCommand {
+    DataCommand { complexity: COMPLEXITY, arity: -4, ..reading(function) }
 }
 
 /// What a range is of.

@@ -45,11 +45,20 @@ pub const COMMANDS: &[DataCommand] = &[
         keys: &[KeySpec::one(1, KeyUse::RW.and(KeyUse::UPDATE))],
         arguments: &[
             KEY,
-            Argument::one_of("condition", &[Argument::word("NX"), Argument::word("XX")]).optional(),
-            Argument::one_of("comparison", &[Argument::word("GT"), Argument::word("LT")]).optional(),
-            Argument::word("CH").optional(),
-            Argument::word("INCR").optional(),
+            Argument::one_of("condition", &[Argument::word("NX"), Argument::word("XX")])
+                .since("3.0.2")
+                .optional(),
+            Argument::one_of("comparison", &[Argument::word("GT"), Argument::word("LT")])
+                .since("6.2.0")
+                .optional(),
+            Argument { name: "change", ..Argument::word("CH") }.since("3.0.2").optional(),
+            Argument { name: "increment", ..Argument::word("INCR") }.since("3.0.2").optional(),
             Argument::block("data", &[Argument::new("score", ArgumentKind::Double), MEMBER]).multiple(),
+        ],
+        history: &[
+            ("2.4.0", "Takes several members."),
+            ("3.0.2", "NX, XX, CH and INCR."),
+            ("6.2.0", "GT and LT."),
         ],
         ..writing(zadd)
     },
@@ -73,6 +82,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::FAST,
         keys: &[KeySpec::one(1, KeyUse::RW.and(KeyUse::DELETE))],
         arguments: &[KEY, MEMBER.multiple()],
+        history: &[("2.4.0", "Takes several members.")],
         ..writing(zrem)
     },
     removal(
@@ -143,6 +153,7 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: -3,
         flags: Flags::FAST,
         arguments: &[KEY, MEMBER, Argument::word("WITHSCORE").optional()],
+        history: &[("7.2.0", "WITHSCORE.")],
         ..reading(|reader, args| rank(reader, args, false))
     },
     DataCommand {
@@ -153,6 +164,7 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: -3,
         flags: Flags::FAST,
         arguments: &[KEY, MEMBER, Argument::word("WITHSCORE").optional()],
+        history: &[("7.2.0", "WITHSCORE.")],
         ..reading(|reader, args| rank(reader, args, true))
     },
     DataCommand {
@@ -193,6 +205,7 @@ pub const COMMANDS: &[DataCommand] = &[
             )
             .optional(),
         ],
+        tips: &["nondeterministic_output"],
         ..reading(zrandmember)
     },
     DataCommand {
@@ -224,7 +237,6 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: "O(K) + O(M*log(N)), K being the number of keys, N the size of the sorted set, M the count",
         group: Group::SortedSet,
         arity: -4,
-        flags: Flags::MOVABLE_KEYS,
         keys: &[KeySpec::counted(1, POP)],
         arguments: &[NUMKEYS, KEY.multiple(), WHERE, POP_COUNT],
         ..DataCommand::write(|transaction, args| {
@@ -239,7 +251,6 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: "O(K) + O(M*log(N)), K being the number of keys, N the size of the sorted set, M the count",
         group: Group::SortedSet,
         arity: -5,
-        flags: Flags::MOVABLE_KEYS,
         keys: &[KeySpec::counted(2, POP)],
         arguments: &[TIMEOUT, NUMKEYS, KEY.multiple(), WHERE, POP_COUNT],
         ..DataCommand::blocking(|transaction, args| {
@@ -261,6 +272,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::FAST,
         keys: &[KeySpec::range(1, -2, 1, POP)],
         arguments: &[KEY.multiple(), TIMEOUT],
+        history: &[("6.0.0", "The timeout may have a fraction.")],
         ..DataCommand::blocking(|transaction, args| blocking_pop(transaction, args, Side::Min))
     },
     DataCommand {
@@ -273,6 +285,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::FAST,
         keys: &[KeySpec::range(1, -2, 1, POP)],
         arguments: &[KEY.multiple(), TIMEOUT],
+        history: &[("6.0.0", "The timeout may have a fraction.")],
         ..DataCommand::blocking(|transaction, args| blocking_pop(transaction, args, Side::Max))
     },
 ];

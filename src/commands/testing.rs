@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::fmt::Write;
 
 use super::FAMILIES;
-use crate::command::{CommandTable, Handler, Outcome, TableEntry};
+use crate::command::{CommandTable, Handler, Outcome, TableEntry, help_reply};
 use crate::keyspace::{EventClasses, KeyExpiry, Keyspace, Reader, Settings, WriteState, WriteTxn};
 use crate::protocol::request::split_arguments;
 use crate::protocol::{ErrorReply, Protocol, Reply};
@@ -72,6 +72,9 @@ impl TestData {
         let mut transaction = WriteTxn::new(keyspace, state, *database, *now_ms);
         transaction.protocol = *protocol;
         transaction.expiry = *expiry;
+        if let Handler::Help(lines) = handler {
+            return text(&help_reply(args[0], lines));
+        }
         let outcome = transaction.call(args, |transaction| match handler {
             Handler::Write(function) => function(transaction, args).map(Outcome::Reply),
             Handler::Blocking(function) => function(transaction, args),

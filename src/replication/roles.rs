@@ -234,6 +234,11 @@ impl Replication {
         self.link = Some(link);
     }
 
+    /// The stream goes by a new name from here: nobody may continue from the old ones.
+    pub fn rename_stream(&mut self, turn: &mut Turn<'_>) {
+        self.history.renew((turn.fresh_id)());
+    }
+
     /// Becomes a primary: a new history, which shares the old one's bytes up to here.
     pub(crate) fn promote(&mut self, turn: &mut Turn<'_>) {
         let Some(mut link) = self.link.take() else { return };

@@ -49,7 +49,6 @@ impl Conditions {
     /// The last BGSAVE or AOF write failed.
     pub const DISK_ERROR: u32 = 1 << 6;
     pub const TOO_FEW_REPLICAS: u32 = 1 << 7;
-    pub const MONITORED: u32 = 1 << 8;
     /// `maxmemory` is set.
     pub const LIMITED_MEMORY: u32 = 1 << 9;
 
@@ -79,6 +78,11 @@ pub fn find_entry(server: &Server, args: &Args<'_>) -> Option<&'static Entry> {
     Some(server.table.subcommand(entry, args[1]).unwrap_or(entry))
 }
 
+/// Did [`find_entry`] stop at a command whose subcommands are to be called?
+pub fn is_without_subcommand(entry: &Entry, args: &Args<'_>) -> bool {
+    matches!(entry.handler, Handler::Container) || (!entry.subcommands.is_empty() && args.len() > 1)
+}
+
 /// Decides what happens with a request.
 pub fn admit(
     executor: &mut Executor<'_>,
@@ -88,7 +92,7 @@ pub fn admit(
 ) -> Result<Admission, ErrorReply> {
     let server = executor.server;
     let Some(entry) = entry else { return Err(unknown_command(args)) };
-    if matches!(entry.handler, Handler::Container) {
+    if is_without_subcommand(entry, args) {
         return Err(unknown_subcommand(entry, args));
     }
     if !entry.arity_fits(args.len()) {

@@ -1,6 +1,7 @@
 //! What the server does when directives have changed: the effects that are more than another value to read.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::Server;
 use super::config::{Config, Effect};
@@ -21,7 +22,7 @@ impl Server {
             }
             Effect::AppendOnly => self.turn_aof(executor, config.appendonly),
             Effect::CommandLog => {
-                self.slow_log.shorten_to(config.commandlog_slow_execution_max_len as usize);
+                self.command_log.shorten(config);
                 Ok(())
             }
             Effect::Logging => {
@@ -62,7 +63,10 @@ impl Server {
 
     /// Takes over values that are kept where hot paths read them.
     pub fn refresh(&self) {
-        self.slow_log.set_threshold(self.config().commandlog_execution_slower_than_us);
+        let config = self.config();
+        self.command_log.set_thresholds(&config);
+        self.latency.set_threshold(config.latency_monitor_threshold_ms);
+        self.latency_tracking_is_off.store(!config.latency_tracking, Relaxed);
         self.refresh_memory_limit();
         self.refresh_roles();
     }

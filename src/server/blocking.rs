@@ -122,7 +122,10 @@ fn serve_one(
         Ok(Outcome::Reply(reply)) => reply,
         Err(error) => Reply::Error(error),
     };
-    commandstats::record_unblocked(server, &call.client, began.elapsed(), &reply);
+    let elapsed = began.elapsed();
+    commandstats::record_unblocked(server, &call.client, elapsed, &reply);
+    let nanoseconds = elapsed.as_nanos() as u64;
+    server.command_log.look(server, &call.client, call.entry, &args, nanoseconds, 0);
     drop(args);
     answer(server, core, call, &reply);
 }

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use super::Server;
 use super::client::Client;
+use super::histogram::Histogram;
+use super::latency::event;
 use super::reactor::Reactor;
-use super::session::Session;
-use super::table::Entry;
-use crate::command::{Args, CommandId};
+use super::session::{Origin, Session};
+use super::table::{Entry, HostHandler};
+use crate::command::{Args, CommandId, Flags, Handler};
 use crate::protocol::{ErrorReply, Reply};
 
 /// The counters of one command on one reactor.
@@ -23,6 +25,7 @@ pub struct CommandCounters {
     pub nanoseconds: AtomicU64,
     pub rejected: AtomicU64,
     pub failed: AtomicU64,
+    pub latencies: Histogram,
 }
 
 /// One counter set per command.
@@ -45,6 +48,7 @@ impl CommandStats {
             for counter in [&counters.calls, &counters.nanoseconds, &counters.rejected, &counters.failed] {
                 counter.store(0, Relaxed);
             }
+            counters.latencies.reset();
         }
     }
 }
@@ -66,15 +70,28 @@ pub fn record(
 ) {
     let counters = reactor.stats.of(entry.id);
     add(&counters.calls, 1);
-    add(&counters.nanoseconds, elapsed.as_nanos() as u64);
+    let nanoseconds = elapsed.as_nanos() as u64;
+    add(&counters.nanoseconds, nanoseconds);
     add(&session.client.figures.commands, 1);
     if let Reply::Error(error) = reply {
         add(&counters.failed, 1);
-        server.stats.count_error(error);
+        // A script's are counted where it ends: it may only have handed on what a command of it was answered.
+        if !matches!(entry.handler, Handler::Host(HostHandler::Script(_))) {
+            server.stats.count_error(error);
+        }
     }
-    if elapsed >= server.slow_log.threshold() {
-        server.slow_log.record(server, session, entry, args, elapsed);
+    if !server.latency_tracking_is_off.load(Relaxed) {
+        counters.latencies.record(nanoseconds);
     }
+    if session.origin == Origin::Loader {
+        return;
+    }
+    if server.latency.keeps(nanoseconds) {
+        let event = if entry.flags.has(Flags::FAST) { event::FAST_COMMAND } else { event::COMMAND };
+        server.latency.note(event, elapsed, server.now_ms());
+    }
+    server.command_log.look(server, &session.client, entry, args, nanoseconds, session.reply_bytes());
+    server.monitors.show(server, session, entry, args);
 }
 
 /// Counts a request that was refused before it ran.
@@ -100,6 +117,9 @@ pub fn record_unblocked(server: &Server, client: &Client, elapsed: Duration, rep
     client.figures.commands.fetch_add(1, Relaxed);
     counters.calls.fetch_add(1, Relaxed);
     counters.nanoseconds.fetch_add(elapsed.as_nanos() as u64, Relaxed);
+    if !server.latency_tracking_is_off.load(Relaxed) {
+        counters.latencies.record_shared(elapsed.as_nanos() as u64);
+    }
     if let Reply::Error(error) = reply {
         counters.failed.fetch_add(1, Relaxed);
         server.stats.count_error(error);

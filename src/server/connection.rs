@@ -608,6 +608,8 @@ async fn go_on(
     entry: &'static Entry,
     args: &Args<'_>,
 ) {
+    // What the batch answered before it may have been sent.
+    session.reply_start = session.out.len();
     match call {
         SlowCall::Script(script) => script.go_on(executor, session, entry, args).await,
         SlowCall::Transaction => transaction::execute_with_scripts(executor, session, entry, args).await,

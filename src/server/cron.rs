@@ -8,16 +8,26 @@ use std::time::{Duration, Instant};
 use super::Server;
 use super::client::{Close, Traits};
 use super::execute::publish_unit;
+use super::latency::event;
+use super::rates;
 use super::reactor::Reactor;
 use crate::keyspace::WriteTxn;
 
 /// Runs for the life of the server, on its first reactor.
 pub async fn run(server: Arc<Server>, _reactor: Rc<Reactor>) {
     let mut last_second = Instant::now();
+    let mut last_sample = Instant::now();
     loop {
         let hz = server.config().hz.clamp(1, 500);
         tokio::time::sleep(Duration::from_millis(1000 / u64::from(hz))).await;
         server.cron_loops.fetch_add(1, Relaxed);
+        if server.cron_is_off.load(Relaxed) {
+            continue;
+        }
+        if last_sample.elapsed() >= rates::INTERVAL {
+            last_sample = Instant::now();
+            server.rates.sample(&server, last_sample);
+        }
         delete_expired(&server, Duration::from_millis(250 / u64::from(hz)));
         close_idle(&server);
         if last_second.elapsed() >= Duration::from_secs(1) {
@@ -40,6 +50,7 @@ fn delete_expired(server: &Arc<Server>, budget: Duration) {
         return;
     }
     let began = Instant::now();
+    let measured = server.latency.begin();
     loop {
         let Some(mut core) = server.core.try_write_for(Duration::from_millis(1)) else { return };
         let core = &mut *core;
@@ -55,6 +66,7 @@ fn delete_expired(server: &Arc<Server>, budget: Duration) {
             break;
         }
     }
+    server.latency.end(event::EXPIRE_CYCLE, measured, server.now_ms());
 }
 
 fn close_idle(server: &Server) {

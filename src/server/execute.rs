@@ -21,7 +21,7 @@ use super::scripts_running::RunningScript;
 use super::session::{Origin, Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler, HostOutcome};
 use super::{Server, admission, commandstats, script, transaction};
-use crate::command::{Args, BlockOnKeys, BlockingFn, Flags, Handler, Outcome};
+use crate::command::{Args, BlockOnKeys, BlockingFn, Flags, Handler, Outcome, help_reply};
 use crate::keyspace::{KeyExpiry, Reader, Snapshot, WriteTxn};
 use crate::protocol::{ErrorReply, Reply};
 
@@ -251,6 +251,7 @@ impl<'s> Executor<'s> {
         if let Some(entry) = entry {
             session.client.figures.last_command.store(entry.id.0.into(), Relaxed);
         }
+        session.reply_start = session.out.len();
         if session.reply_mode == ReplyMode::SkipNext {
             session.reply_mode = ReplyMode::Skip;
         }
@@ -351,6 +352,11 @@ impl<'s> Executor<'s> {
                 note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
             }
             Handler::Blocking(function) => return self.call_blocking(session, entry, function, args),
+            Handler::Help(lines) => {
+                let reply = help_reply(args[0], lines);
+                session.reply(&reply);
+                note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+            }
             Handler::Container => {
                 // Admission finds the subcommand or refuses the request.
                 session.reply(&Reply::Error(ErrorReply::SYNTAX));
@@ -444,6 +450,11 @@ impl<'s> Executor<'s> {
                 note(server, reactor, &self.mark, session, entry, args, &reply);
                 reply
             }
+            Handler::Help(lines) => {
+                let reply = help_reply(args[0], lines);
+                note(server, reactor, &self.mark, session, entry, args, &reply);
+                reply
+            }
             // Admission into scripts refuses these.
             Handler::Container => Reply::Error(ErrorReply::SYNTAX),
         }
@@ -513,6 +524,8 @@ impl<'s> Executor<'s> {
         args: &Args<'_>,
         block: BlockOnKeys,
     ) -> Waiting {
+        // It is shown when it begins to wait, and not again.
+        self.server.monitors.show(self.server, session, entry, args);
         // Looking may have deleted expired keys.
         self.end_of_write(session);
         let on_timeout = block.on_timeout.clone();
@@ -540,6 +553,7 @@ impl<'s> Executor<'s> {
         let reply = match outcome {
             Ok(HostOutcome::Reply(reply)) => reply,
             Ok(HostOutcome::Wait(waiting)) if self.depth == 0 && session.origin == Origin::Client => {
+                self.server.monitors.show(self.server, session, entry, args);
                 return Execution::Wait(waiting);
             }
             Ok(HostOutcome::Wait(waiting)) => (waiting.on_timeout)(self.server),

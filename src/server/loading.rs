@@ -36,6 +36,8 @@ pub enum LoadingError {
     UnknownCommand(String),
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    #[error("The key '{0}' is there already")]
+    Conflict(String),
     #[error("A function library cannot be loaded: {0}")]
     Function(String),
 }
@@ -372,6 +374,35 @@ impl Server {
         let path = Path::new(self.config().dbfilename.as_path()).to_owned();
         let loaded = self.read_rdb(&path, !self.is_replica())?;
         self.adopt(core, loaded, false)
+    }
+
+    /// DEBUG RELOAD NOFLUSH: what the RDB file holds is added to the dataset. With `replace` it takes the place of what has
+    /// the same name, without it nothing may have.
+    pub fn reload_beside(&self, core: &mut Core, replace: bool) -> Result<(), LoadingError> {
+        let path = Path::new(self.config().dbfilename.as_path()).to_owned();
+        let loaded = self.read_rdb(&path, !self.is_replica())?;
+        let added = self.load_libraries(&NO_FUNCTIONS, &loaded.libraries)?;
+        let functions = self.functions.get().joined(&added, replace);
+        let functions = functions
+            .map_err(|error| LoadingError::Function(String::from_utf8_lossy(&error.0).into_owned()))?;
+        let databases = || loaded.keyspace.databases().iter().enumerate();
+        let has = |index: usize, key: &[u8]| core.keyspace.database(index).get(key).is_some();
+        let mut entries = databases()
+            .flat_map(|(index, database)| database.entries().iter().map(move |entry| (index, entry.key())));
+        if !replace && let Some((_, key)) = entries.find(|(index, key)| has(*index, key)) {
+            return Err(LoadingError::Conflict(String::from_utf8_lossy(key).into_owned()));
+        }
+        self.functions.set(core, Arc::new(functions));
+        for (index, database) in databases() {
+            for entry in database.entries().iter() {
+                core.keyspace.insert_loaded(index, entry.clone());
+            }
+        }
+        for body in &loaded.scripts {
+            self.know_script(body);
+        }
+        core.writes.touch_all(&core.keyspace);
+        Ok(())
     }
 
     /// DEBUG LOADAOF: what the AOF holds takes the place of the dataset.

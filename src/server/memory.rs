@@ -15,7 +15,9 @@ pub struct Memory {
     pub used: u64,
     /// In pages that the allocator has in use.
     pub active: u64,
-    /// In RAM.
+    /// In RAM of what the allocator has.
+    pub allocator_resident: u64,
+    /// In RAM of the whole process.
     pub resident: u64,
     /// The most that was ever used.
     pub peak: u64,
@@ -29,12 +31,34 @@ pub fn used() -> u64 {
     epoch::advance().and_then(|_| stats::allocated::read()).unwrap_or(0) as u64
 }
 
+/// The allocator's report of itself.
+pub fn allocator_report() -> Vec<u8> {
+    let mut report = Vec::new();
+    match tikv_jemalloc_ctl::stats_print::stats_print(&mut report, Default::default()) {
+        Ok(()) => report,
+        Err(_) => b"Stats not supported for the current allocator".to_vec(),
+    }
+}
+
+/// Lets the allocator give back to the system what is free. `false`: it could not.
+pub fn purge() -> bool {
+    super::process::purge_allocator()
+}
+
 impl Server {
     pub fn memory(&self) -> Memory {
         let used = used();
         let peak = self.stats.peak_memory.fetch_max(used, Relaxed).max(used);
         let active = stats::active::read().unwrap_or(0) as u64;
-        Memory { used, active, resident: resident_bytes(), peak, at_start: self.memory_at_start }
+        let allocator_resident = stats::resident::read().unwrap_or(0) as u64;
+        Memory {
+            used,
+            active,
+            allocator_resident,
+            resident: resident_bytes(),
+            peak,
+            at_start: self.memory_at_start,
+        }
     }
 
     /// Notes whether more memory is used than `maxmemory` allows. The allocator is asked once a millisecond at most: to

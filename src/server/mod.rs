@@ -9,6 +9,7 @@ pub mod blocking;
 pub mod call;
 pub mod client;
 pub mod command_line;
+pub mod command_log;
 pub mod commands;
 pub mod commandstats;
 pub mod config;
@@ -18,23 +19,28 @@ mod cron;
 pub mod execute;
 pub mod functions;
 mod health;
+pub mod histogram;
+pub mod latency;
 mod lazy_free;
 pub mod link;
 pub mod loading;
 pub mod log;
+mod lolwut;
 pub mod memory;
+pub mod monitors;
 mod output_limits;
 pub mod persistence;
 mod process;
 pub mod pubsub;
+mod rates;
 pub mod reactor;
+mod redaction;
 pub mod replicas;
 pub mod roles;
 pub mod script;
 mod script_workers;
 pub mod scripts_running;
 pub mod session;
-pub mod slow_log;
 pub mod start;
 pub mod stats;
 pub mod table;
@@ -51,14 +57,17 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use self::admission::{Conditions, Hold};
 use self::client::{Client, Clients};
+use self::command_log::CommandLog;
 use self::commandstats::CommandStats;
 use self::config::{Config, MaxmemoryPolicy, SharedConfig};
 use self::core::Core;
+use self::latency::LatencyMonitor;
+use self::monitors::Monitors;
 use self::persistence::Persistence;
 use self::pubsub::PubSub;
+use self::rates::Rates;
 use self::roles::Roles;
 use self::scripts_running::ScriptsRunning;
-use self::slow_log::SlowLog;
 use self::stats::Stats;
 use self::table::{Entry, Table};
 use self::users::SharedUsers;
@@ -86,7 +95,10 @@ pub struct Server {
     pub pubsub: PubSub,
     pub conditions: Conditions,
     pub stats: Stats,
-    pub slow_log: SlowLog,
+    pub command_log: CommandLog,
+    pub latency: LatencyMonitor,
+    pub monitors: Monitors,
+    pub rates: Rates,
     pub persistence: Persistence,
     /// Replication and failover. Locked after the dataset, never before it.
     pub roles: Mutex<Roles>,
@@ -123,6 +135,10 @@ pub struct Server {
     pub listeners: Mutex<Vec<std::net::TcpListener>>,
     /// DEBUG SET-ACTIVE-EXPIRE 0.
     pub active_expire_is_off: AtomicBool,
+    /// `latency-tracking no`.
+    pub latency_tracking_is_off: AtomicBool,
+    /// DEBUG PAUSE-CRON 1.
+    pub cron_is_off: AtomicBool,
     /// DEBUG SET-DISABLE-DENY-SCRIPTS 1: scripts may call what is not for scripts.
     pub deny_scripts_is_off: AtomicBool,
 }
@@ -244,6 +260,15 @@ impl Server {
 
     pub fn uptime_seconds(&self) -> u64 {
         self.now_ms().saturating_sub(self.started_ms) / 1000
+    }
+
+    /// How long the calls of a command took, on all reactors.
+    pub fn latencies(&self, entry: &Entry) -> histogram::Counts {
+        let mut counts = histogram::Counts::default();
+        for set in self.all_stats() {
+            set.of(entry.id).latencies.add_to(&mut counts);
+        }
+        counts
     }
 
     /// Calls ever processed.

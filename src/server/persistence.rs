@@ -16,6 +16,7 @@ use super::admission::Conditions;
 use super::command_line::VALKEY_VERSION;
 use super::config::AppendFsync;
 use super::core::Core;
+use super::latency::event;
 use crate::base::file::{File, FileSystem, SystemFileSystem, append_all};
 use crate::keyspace::Snapshot;
 use crate::rdb;
@@ -406,12 +407,17 @@ impl Server {
     fn write_pending(&self, writer: &mut AofWriter) {
         let config = self.config();
         let length = writer.pending.len() as u64;
-        let result = append_all(&mut *writer.file, &writer.pending).and_then(|()| {
+        let began = self.latency.begin();
+        let written = append_all(&mut *writer.file, &writer.pending);
+        self.latency.end(event::AOF_WRITE, began, self.now_ms());
+        let result = written.and_then(|()| {
             writer.written += length;
             self.persistence.aof_size.fetch_add(length, Relaxed);
             writer.pending.clear();
             if config.appendfsync == AppendFsync::Always {
+                let began = self.latency.begin();
                 writer.file.sync_data()?;
+                self.latency.end(event::AOF_FSYNC_ALWAYS, began, self.now_ms());
                 self.persistence.aof_synced_offset.store(writer.written, Relaxed);
             }
             Ok(())

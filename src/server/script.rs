@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::Server;
-use super::admission::{Conditions, find_entry};
+use super::admission::{Conditions, find_entry, is_without_subcommand};
 use super::commandstats;
 use super::config::{ReadOnlyScripts, ReplicaScripts};
 use super::execute::Executor;
@@ -96,12 +96,13 @@ pub fn begin(
     args: &Args<'_>,
 ) -> Begun {
     let request = function(&mut super::call::Call::new(executor, session, entry, args));
+    let request = request.and_then(|request| check(executor, session, &request).map(|()| request));
     let begun = match request {
-        Ok(request) => match check(executor, session, &request) {
-            Ok(()) => first_slice(executor, session, entry, request, args),
-            Err(error) => Ok(Reply::Error(error)),
-        },
-        Err(error) => Ok(Reply::Error(error)),
+        Ok(request) => first_slice(executor, session, entry, request, args),
+        Err(error) => {
+            show(executor, session, entry, args);
+            Ok(refused(executor, error))
+        }
     };
     match begun {
         Ok(reply) => {
@@ -111,6 +112,17 @@ pub fn begin(
         }
         Err(begun) => begun,
     }
+}
+
+/// Lets monitors see the script before what it calls.
+fn show(executor: &Executor<'_>, session: &Session, entry: &Entry, args: &Args<'_>) {
+    executor.server.monitors.show_script(executor.server, session, entry, args);
+}
+
+/// The reply of a script that did not run. Errors of those that did are counted where they end.
+fn refused(executor: &Executor<'_>, error: ErrorReply) -> Reply<'static> {
+    executor.server.stats.count_error(&error);
+    Reply::Error(error)
 }
 
 /// Would this call run a script that only reads? One that cannot be run at all counts as one: nothing is to wait for.
@@ -196,17 +208,22 @@ fn first_slice(
     let run = executor.reactor.engine.borrow_mut().start(ScriptCall { code, keys, arguments });
     let run = match run {
         Ok(run) => run,
-        Err(error) => return Ok(Reply::Error(error)),
+        Err(error) => {
+            show(executor, session, entry, args);
+            return Ok(refused(executor, error));
+        }
     };
     if (if request.is_read_only() { executor.hold_read() } else { executor.hold_write() }).is_err() {
         executor.reactor.engine.borrow_mut().abandon(run);
         return Err(Begun::Held);
     }
+    // Only now, since one that is held is begun again.
+    show(executor, session, entry, args);
     let alone = !executor.in_unit();
     // The role may have changed until the dataset was free.
     if alone && let Err(error) = check(executor, session, &request) {
         executor.reactor.engine.borrow_mut().abandon(run);
-        return Ok(Reply::Error(error));
+        return Ok(refused(executor, error));
     }
     executor.begin_unit();
     if !request.is_read_only() && alone {
@@ -350,7 +367,7 @@ impl ScriptInProgress {
         if let Reply::Error(error) = &result.reply
             && !result.error_counted
         {
-            executor.server.stats.count_error(error);
+            executor.server.stats.count_script_error(error);
         }
         Some(result.reply)
     }
@@ -471,7 +488,7 @@ impl Host<'_, '_> {
         let Some(entry) = find_entry(server, args) else {
             return Err(ErrorReply::new("ERR Unknown command called from script"));
         };
-        if matches!(entry.handler, Handler::Container) && args.len() > 1 {
+        if is_without_subcommand(entry, args) && args.len() > 1 {
             return Err(super::admission::unknown_subcommand(entry, args));
         }
         if !entry.arity_fits(args.len()) || matches!(entry.handler, Handler::Container) {

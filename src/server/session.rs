@@ -72,6 +72,8 @@ pub struct Session {
     pub shard_channels: std::collections::HashSet<Vec<u8>>,
     /// Encoded replies, not sent yet.
     pub out: Vec<u8>,
+    /// Where in `out` the reply of the running command begins.
+    pub reply_start: usize,
     /// ASKING and READONLY matter in clusters; READONLY also to `CLIENT CAPA redirect`.
     pub readonly: bool,
     /// Announced `CLIENT CAPA redirect`.
@@ -100,6 +102,7 @@ impl Session {
             patterns: Default::default(),
             shard_channels: Default::default(),
             out: Vec::new(),
+            reply_start: 0,
             readonly: false,
             redirect: false,
             touch: true,
@@ -152,6 +155,11 @@ impl Session {
     /// As [`reply`](Self::reply), of what CLIENT REPLY does not keep back: messages of subscriptions.
     pub fn push(&mut self, reply: &Reply<'_>) {
         encode::encode(reply, self.protocol(), &mut self.out);
+    }
+
+    /// The bytes of the running command's reply so far.
+    pub fn reply_bytes(&self) -> usize {
+        self.out.len().saturating_sub(self.reply_start)
     }
 
     /// Is the client in the state in which RESP2 allows only (P|S)SUBSCRIBE and its kin?

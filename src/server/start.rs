@@ -64,8 +64,6 @@ impl Server {
             blocked: Default::default(),
         };
         let roles = super::roles::Roles::new(&config, core.stream.replid());
-        let slow_log = super::slow_log::SlowLog::default();
-        slow_log.set_threshold(config.commandlog_execution_slower_than_us);
         Ok(Arc::new(Server {
             table,
             functions: Default::default(),
@@ -79,7 +77,10 @@ impl Server {
             pubsub: Default::default(),
             conditions: Default::default(),
             stats: Default::default(),
-            slow_log,
+            command_log: super::command_log::CommandLog::new(&config),
+            latency: super::latency::LatencyMonitor::new(config.latency_monitor_threshold_ms),
+            monitors: Default::default(),
+            rates: Default::default(),
             persistence: Default::default(),
             roles: Mutex::new(roles),
             followers: Default::default(),
@@ -96,6 +97,8 @@ impl Server {
             run_id,
             cron_loops: AtomicU64::new(0),
             active_expire_is_off: AtomicBool::new(false),
+            latency_tracking_is_off: AtomicBool::new(!config.latency_tracking),
+            cron_is_off: AtomicBool::new(false),
             deny_scripts_is_off: AtomicBool::new(false),
             config: SharedConfig::new(config),
             config_file,

@@ -26,44 +26,43 @@ pub struct Stats {
     pub expire_cycle_milliseconds: AtomicU64,
     pub expire_time_cap_reached: AtomicU64,
     pub peak_memory: AtomicU64,
-    errors: Mutex<Errors>,
+    /// How often each code was answered.
+    errors: Mutex<BTreeMap<Vec<u8>, u64>>,
 }
 
-#[derive(Debug, Default)]
-struct Errors {
-    by_code: BTreeMap<Vec<u8>, u64>,
-    /// Too many codes were seen: counting by code has stopped, since scripts can make them up without end.
-    off: bool,
-}
-
-/// Codes counted apart.
+/// Codes made up by scripts are counted apart until there are so many.
 const MOST_CODES: usize = 128;
+const OTHER_CODES: &[u8] = b"ERRORSTATS_OVERFLOW";
 
 impl Stats {
     pub fn count_error(&self, error: &ErrorReply) {
+        self.count_code(error, usize::MAX);
+    }
+
+    /// As [`count_error`](Self::count_error), of an error that a script answered: it can make up codes without end.
+    pub fn count_script_error(&self, error: &ErrorReply) {
+        self.count_code(error, MOST_CODES);
+    }
+
+    /// Counts a code that is new apart if there are fewer than `most`.
+    fn count_code(&self, error: &ErrorReply, most: usize) {
         self.error_replies.fetch_add(1, Relaxed);
         let mut errors = self.errors.lock();
-        if errors.off {
+        if let Some(count) = errors.get_mut(error.code()) {
+            *count += 1;
             return;
         }
-        if let Some(count) = errors.by_code.get_mut(error.code()) {
-            *count += 1;
-        } else if errors.by_code.len() < MOST_CODES {
-            errors.by_code.insert(error.code().to_vec(), 1);
-        } else {
-            errors.off = true;
-            errors.by_code.clear();
-            errors.by_code.insert(b"ERRORSTATS_OVERFLOW".to_vec(), 1);
-        }
+        let code = if errors.len() < most { error.code() } else { OTHER_CODES };
+        *errors.entry(code.to_vec()).or_default() += 1;
     }
 
     /// How often each error code was answered.
     pub fn errors(&self) -> Vec<(Vec<u8>, u64)> {
-        self.errors.lock().by_code.iter().map(|(code, count)| (code.clone(), *count)).collect()
+        self.errors.lock().iter().map(|(code, count)| (code.clone(), *count)).collect()
     }
 
     pub fn reset(&self) {
-        *self.errors.lock() = Errors::default();
+        self.errors.lock().clear();
         let counters = [
             &self.connections,
             &self.rejected_connections,
@@ -85,5 +84,25 @@ impl Stats {
         for counter in counters {
             counter.store(0, Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_scripts_are_bounded() {
+        let stats = Stats::default();
+        for number in 0..200 {
+            stats.count_script_error(&ErrorReply::from_text(format!("E{number} text")));
+        }
+        stats.count_script_error(&ErrorReply::new("E1 again"));
+        stats.count_error(&ErrorReply::SYNTAX);
+        let count = |code: &[u8]| {
+            stats.errors().into_iter().find(|(known, _)| known == code).map_or(0, |(_, count)| count)
+        };
+        assert_eq!((count(b"E1"), count(b"E199"), count(b"ERR")), (2, 0, 1));
+        assert_eq!(count(OTHER_CODES), 200 - MOST_CODES as u64);
     }
 }

@@ -138,6 +138,7 @@ fn begin_queued(
     args: &Args<'_>,
 ) -> (usize, Execution) {
     let before = session.out.len();
+    session.reply_start = before;
     if let Err(error) = check_queued(executor, session, entry, args) {
         executor.refuse(session, Some(entry), error);
         return (before, Execution::Done);

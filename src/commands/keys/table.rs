@@ -5,16 +5,18 @@ use super::{
     rename, swapdb, touch,
 };
 use crate::command::{
-    Args, Argument, ArgumentKind, Categories, DataCommand, DatabaseArguments, Flags, Group, KeySpec, KeyUse,
+    Argument, ArgumentKind, Categories, DataCommand, DatabaseArguments, Flags, Group, KeySpec, KeyUse,
     ReadFn, WriteFn,
 };
-use crate::keyspace::Reader;
-use crate::protocol::{CommandResult, Reply};
+use crate::protocol::Reply;
 
 const KEY: Argument = Argument::key();
 const NEW_KEY: Argument = Argument::new("newkey", ArgumentKind::Key);
-const FLUSH_TYPE: Argument =
-    Argument::one_of("flush-type", &[Argument::word("ASYNC"), Argument::word("SYNC")]).optional();
+const FLUSH_TYPE: Argument = Argument::one_of(
+    "flush-type",
+    &[Argument::word("ASYNC").since("4.0.0"), Argument::word("SYNC").since("6.2.0")],
+)
+.optional();
 
 const KEY_ASKED: &[KeySpec] = &[KeySpec::one(1, KeyUse::RO)];
 const KEYS_ASKED: &[KeySpec] = &[KeySpec::range(1, -1, 1, KeyUse::RO)];
@@ -51,6 +53,7 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: -2,
         keys: KEYS_DELETED,
         arguments: &[KEY.multiple()],
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
         ..writing(delete)
     },
     DataCommand {
@@ -62,6 +65,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::FAST,
         keys: KEYS_DELETED,
         arguments: &[KEY.multiple()],
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
         ..writing(delete)
     },
     DataCommand {
@@ -72,6 +76,8 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::FAST,
         keys: KEYS_ASKED,
         arguments: &[KEY.multiple()],
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+        history: &[("3.0.3", "Takes several keys.")],
         ..reading(exists)
     },
     DataCommand {
@@ -92,6 +98,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::FAST,
         keys: KEYS_ASKED,
         arguments: &[KEY.multiple()],
+        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
         ..reading(touch)
     },
     DataCommand {
@@ -109,6 +116,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::FAST,
         keys: &[RENAMED, KeySpec::one(2, KeyUse::OW.and(KeyUse::INSERT))],
         arguments: &[KEY, NEW_KEY],
+        history: &[("3.2.0", "The new name may be the old one.")],
         ..writing(|transaction, args| {
             rename(transaction, args, true).map(|renamed| Reply::Integer(renamed.into()))
         })
@@ -146,6 +154,7 @@ pub const COMMANDS: &[DataCommand] = &[
     DataCommand {
         name: "randomkey",
         summary: "A key of the database, chosen at random.",
+        tips: &["request_policy:all_shards", "response_policy:special", "nondeterministic_output"],
         ..reading(randomkey)
     },
     DataCommand {
@@ -155,6 +164,7 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: 2,
         categories: Categories::KEYSPACE.and(Categories::DANGEROUS),
         arguments: &[Argument::new("pattern", ArgumentKind::Pattern)],
+        tips: &["request_policy:all_shards", "nondeterministic_output_order"],
         ..reading(keys)
     },
     DataCommand {
@@ -169,6 +179,7 @@ pub const COMMANDS: &[DataCommand] = &[
         summary: "The number of keys in the database.",
         group: Group::Server,
         flags: Flags::FAST,
+        tips: &["request_policy:all_shards", "response_policy:agg_sum"],
         ..reading(dbsize)
     },
     DataCommand {
@@ -177,6 +188,8 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: "O(1): the keys are given back in the background",
         arity: -1,
         arguments: &[FLUSH_TYPE],
+        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+        history: &[("4.0.0", "ASYNC."), ("6.2.0", "SYNC.")],
         ..sweeping(|transaction, args| {
             let database = transaction.database;
             flush(transaction, args, Some(database))
@@ -189,6 +202,8 @@ pub const COMMANDS: &[DataCommand] = &[
         arity: -1,
         flags: Flags::ALL_DBS,
         arguments: &[FLUSH_TYPE],
+        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+        history: &[("4.0.0", "ASYNC."), ("6.2.0", "SYNC.")],
         ..sweeping(|transaction, args| flush(transaction, args, None))
     },
     DataCommand {
@@ -212,6 +227,7 @@ const OBJECT: &[DataCommand] = &[
         name: "encoding",
         summary: "How a value is kept.",
         since: "2.2.3",
+        tips: &["nondeterministic_output"],
         ..about_object(|reader, args| {
             object(reader, args, |entry| Ok(Reply::Bulk(entry.encoding().as_bytes())))
         })
@@ -220,32 +236,30 @@ const OBJECT: &[DataCommand] = &[
         name: "freq",
         summary: "How often a key was used lately, on a logarithmic scale.",
         since: "4.0.0",
+        tips: &["nondeterministic_output"],
         ..about_object(|reader, args| object(reader, args, |entry| frequency(reader, entry)))
     },
     DataCommand {
-        name: "help",
-        summary: "What OBJECT understands.",
-        since: "6.2.0",
-        arity: 2,
-        flags: Flags::LOADING.and(Flags::STALE),
-        ..reading(object_help)
+        categories: Categories::KEYSPACE,
+        ..DataCommand::help("6.2.0", Group::Generic, OBJECT_HELP)
     },
     DataCommand {
         name: "idletime",
         summary: "How many seconds ago a key was last used.",
         since: "2.2.3",
+        tips: &["nondeterministic_output"],
         ..about_object(|reader, args| object(reader, args, |entry| idle_time(reader, entry)))
     },
     DataCommand {
         name: "refcount",
         summary: "How many share a value: always one.",
         since: "2.2.3",
+        tips: &["nondeterministic_output"],
         ..about_object(|reader, args| object(reader, args, |_| Ok(Reply::Integer(1))))
     },
 ];
 
 const OBJECT_HELP: &[&str] = &[
-    "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "ENCODING <key>",
     "    Return the form in which the value of <key> is kept.",
     "FREQ <key>",
@@ -254,10 +268,4 @@ const OBJECT_HELP: &[&str] = &[
     "    Return how many seconds ago <key> was last used. Needs a maxmemory policy other than LFU.",
     "REFCOUNT <key>",
     "    Return how many share the value of <key>.",
-    "HELP",
-    "    Print this help.",
 ];
-
-fn object_help<'k>(_: &Reader<'k>, _: &Args<'_>) -> CommandResult<'k> {
-    Ok(Reply::Array(OBJECT_HELP.iter().map(|line| Reply::Status((*line).into())).collect()))
-}

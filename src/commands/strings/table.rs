@@ -67,6 +67,7 @@ pub const COMMANDS: &[DataCommand] = &[
         flags: Flags::FAST,
         keys: &[KeySpec::range(1, -1, 1, READ)],
         arguments: &[KEY.multiple()],
+        tips: &["request_policy:multi_shard"],
         ..reading(mget)
     },
     DataCommand {
@@ -112,14 +113,44 @@ pub const COMMANDS: &[DataCommand] = &[
             VALUE,
             Argument::one_of(
                 "condition",
-                &[NX, XX, Argument::new("comparison-value", ArgumentKind::String).after("IFEQ")],
+                &[
+                    NX.since("2.6.12"),
+                    XX.since("2.6.12"),
+                    Argument {
+                        summary: "Set only if this is the value.",
+                        ..Argument::new("comparison-value", ArgumentKind::String)
+                    }
+                    .after("IFEQ")
+                    .since("8.1.0"),
+                ],
             )
             .optional(),
-            Argument::word("GET").optional(),
-            EXPIRATION,
+            Argument::word("GET").since("6.2.0").optional(),
+            Argument::one_of(
+                "expiration",
+                &[
+                    TIMES[0].since("2.6.12"),
+                    TIMES[1].since("2.6.12"),
+                    TIMES[2].since("6.2.0"),
+                    TIMES[3].since("6.2.0"),
+                    KEEPTTL.since("6.0.0"),
+                ],
+            )
+            .optional(),
         ],
         keys_of: Some(keys_of_set),
-        ..writing(&[KeySpec::one(1, COUNTED.and(KeyUse::VARIABLE_FLAGS))], set)
+        history: &[
+            ("2.6.12", "EX, PX, NX and XX."),
+            ("6.0.0", "KEEPTTL."),
+            ("6.2.0", "GET, EXAT and PXAT."),
+            ("7.0.0", "NX and GET together."),
+            ("8.1.0", "IFEQ."),
+        ],
+        ..writing(
+            &[KeySpec::one(1, COUNTED.and(KeyUse::VARIABLE_FLAGS))
+                .note("RW and access are for GET; without it the key is overwritten.")],
+            set,
+        )
     },
     DataCommand {
         name: "setnx",
@@ -167,7 +198,7 @@ pub const COMMANDS: &[DataCommand] = &[
             )
             .optional(),
         ],
-        ..writing(&[KeySpec::one(1, COUNTED)], getex)
+        ..writing(&[KeySpec::one(1, COUNTED).note("RW and update are for the expiry.")], getex)
     },
     DataCommand {
         name: "getdel",
@@ -194,6 +225,7 @@ pub const COMMANDS: &[DataCommand] = &[
         complexity: "O(N), N being the number of keys",
         arity: -3,
         arguments: &[DATA],
+        tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
         ..writing(&[KeySpec::range(1, -1, 2, OVERWRITTEN)], mset)
     },
     DataCommand {
@@ -211,17 +243,19 @@ pub const COMMANDS: &[DataCommand] = &[
         since: "9.1.0",
         complexity: "O(N), N being the number of keys",
         arity: -4,
-        flags: Flags::DENYOOM.and(Flags::MOVABLE_KEYS),
+        flags: Flags::DENYOOM,
         arguments: &[
             Argument::new("numkeys", ArgumentKind::Integer),
             DATA,
             Argument::one_of("condition", &[NX, XX]).optional(),
             EXPIRATION,
         ],
+        tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
         ..writing(
             &[KeySpec {
                 uses: OVERWRITTEN,
                 begin: BeginSearch::Index(1),
+                note: "",
                 find: FindKeys::Count { count: 0, first: 1, step: 2 },
             }],
             msetex,

@@ -17,140 +17,131 @@ const OPEN: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
 const ADMIN: Flags = OPEN.and(Flags::ADMIN);
 const USER_NAME: Argument = Argument::new("username", ArgumentKind::String);
 
-pub const COMMANDS: &[HostCommand] =
-    &[HostCommand {
-        name: "acl",
-        summary: "Users, and what they may do.",
-        since: "6.0.0",
-        complexity: "Depends on subcommand",
-        group: Group::Server,
-        ..Command::container(&[
-            HostCommand {
-                name: "cat",
-                summary: "The categories of commands, or the commands of a category.",
-                since: "6.0.0",
-                complexity: "O(1), the number of commands and categories being what it is",
-                arity: -2,
-                arguments: &[Argument::new("category", ArgumentKind::String).optional()],
-                ..plain(Group::Server, OPEN, cat)
-            },
-            HostCommand {
-                name: "deluser",
-                summary: "Deletes users and ends their connections.",
-                since: "6.0.0",
-                complexity: "O(N), N being the number of users and of connections",
-                arity: -3,
-                arguments: &[USER_NAME.multiple()],
-                ..plain(Group::Server, ADMIN, delete)
-            },
-            HostCommand {
-                name: "dryrun",
-                summary: "Whether a user may make a call, without making it.",
-                since: "7.0.0",
-                complexity: "O(1)",
-                arity: -4,
-                arguments: &[
-                    USER_NAME,
-                    Argument::new("command", ArgumentKind::String),
-                    Argument::new("arg", ArgumentKind::String).optional().multiple(),
-                ],
-                ..plain(Group::Server, ADMIN, dry_run)
-            },
-            HostCommand {
-                name: "genpass",
-                summary: "A password that nobody can guess.",
-                since: "6.0.0",
-                arity: -2,
-                arguments: &[Argument::new("bits", ArgumentKind::Integer).optional()],
-                ..plain(Group::Server, OPEN, generate_password)
-            },
-            HostCommand {
-                name: "getuser",
-                summary: "The rules of a user.",
-                since: "6.0.0",
-                complexity: "O(N), N being the number of rules",
-                arity: 3,
-                arguments: &[USER_NAME],
-                ..plain(Group::Server, ADMIN, get)
-            },
-            HostCommand {
-                name: "help",
-                summary: "What ACL understands.",
-                since: "6.0.0",
-                arity: 2,
-                ..plain(Group::Server, Flags::LOADING.and(Flags::STALE), |call| {
-                    Ok(super::help(call, HELP).into())
-                })
-            },
-            HostCommand {
-                name: "list",
-                summary: "All users with their rules, as a file has them.",
-                since: "6.0.0",
-                complexity: "O(N), N being the number of users",
-                arity: 2,
-                ..plain(Group::Server, ADMIN, list)
-            },
-            HostCommand {
-                name: "load",
-                summary: "Reads the users from the ACL file.",
-                since: "6.0.0",
-                complexity: "O(N), N being the number of users",
-                arity: 2,
-                ..plain(Group::Server, ADMIN, load)
-            },
-            HostCommand {
-                name: "log",
-                summary: "Calls that were refused, and failed authentications.",
-                since: "6.0.0",
-                complexity: "O(N), N being the number of entries",
-                arity: -2,
-                arguments: &[Argument::one_of(
-                    "operation",
-                    &[Argument::new("count", ArgumentKind::Integer), Argument::word("RESET")],
-                )
-                .optional()],
-                ..plain(Group::Server, ADMIN, log)
-            },
-            HostCommand {
-                name: "save",
-                summary: "Writes the users into the ACL file.",
-                since: "6.0.0",
-                complexity: "O(N), N being the number of users",
-                arity: 2,
-                ..plain(Group::Server, ADMIN, save)
-            },
-            HostCommand {
-                name: "setuser",
-                summary: "Makes a user, or changes one.",
-                since: "6.0.0",
-                complexity: "O(N), N being the number of rules",
-                arity: -3,
-                arguments: &[USER_NAME, Argument::new("rule", ArgumentKind::String).optional().multiple()],
-                ..plain(Group::Server, ADMIN, set)
-            },
-            HostCommand {
-                name: "users",
-                summary: "The names of all users.",
-                since: "6.0.0",
-                complexity: "O(N), N being the number of users",
-                arity: 2,
-                ..plain(Group::Server, ADMIN, |call| {
-                    let users = call.server().users.current();
-                    let names = users.iter().map(|user| Reply::Owned(user.name.clone()));
-                    Ok(Reply::Array(names.collect()).into())
-                })
-            },
-            HostCommand {
-                name: "whoami",
-                summary: "The user of this connection.",
-                since: "6.0.0",
-                arity: 2,
-                ..plain(Group::Server, OPEN, |call| {
-                    Ok(Reply::Owned(call.session.identity.user().name.clone()).into())
-                })
-            },
-        ])
-    }];
+pub const COMMANDS: &[HostCommand] = &[HostCommand {
+    name: "acl",
+    summary: "Users, and what they may do.",
+    since: "6.0.0",
+    complexity: "Depends on subcommand",
+    group: Group::Server,
+    ..Command::container(&[
+        HostCommand {
+            name: "cat",
+            summary: "The categories of commands, or the commands of a category.",
+            since: "6.0.0",
+            complexity: "O(1), the number of commands and categories being what it is",
+            arity: -2,
+            arguments: &[Argument::new("category", ArgumentKind::String).optional()],
+            ..plain(Group::Server, OPEN, cat)
+        },
+        HostCommand {
+            name: "deluser",
+            summary: "Deletes users and ends their connections.",
+            since: "6.0.0",
+            complexity: "O(N), N being the number of users and of connections",
+            arity: -3,
+            arguments: &[USER_NAME.multiple()],
+            ..plain(Group::Server, ADMIN, delete)
+        },
+        HostCommand {
+            name: "dryrun",
+            summary: "Whether a user may make a call, without making it.",
+            since: "7.0.0",
+            complexity: "O(1)",
+            arity: -4,
+            arguments: &[
+                USER_NAME,
+                Argument::new("command", ArgumentKind::String),
+                Argument::new("arg", ArgumentKind::String).optional().multiple(),
+            ],
+            ..plain(Group::Server, ADMIN, dry_run)
+        },
+        HostCommand {
+            name: "genpass",
+            summary: "A password that nobody can guess.",
+            since: "6.0.0",
+            arity: -2,
+            arguments: &[Argument::new("bits", ArgumentKind::Integer).optional()],
+            ..plain(Group::Server, OPEN, generate_password)
+        },
+        HostCommand {
+            name: "getuser",
+            summary: "The rules of a user.",
+            since: "6.0.0",
+            complexity: "O(N), N being the number of rules",
+            arity: 3,
+            arguments: &[USER_NAME],
+            ..plain(Group::Server, ADMIN, get)
+        },
+        Command::help("6.0.0", Group::Server, HELP),
+        HostCommand {
+            name: "list",
+            summary: "All users with their rules, as a file has them.",
+            since: "6.0.0",
+            complexity: "O(N), N being the number of users",
+            arity: 2,
+            ..plain(Group::Server, ADMIN, list)
+        },
+        HostCommand {
+            name: "load",
+            summary: "Reads the users from the ACL file.",
+            since: "6.0.0",
+            complexity: "O(N), N being the number of users",
+            arity: 2,
+            ..plain(Group::Server, ADMIN, load)
+        },
+        HostCommand {
+            name: "log",
+            summary: "Calls that were refused, and failed authentications.",
+            since: "6.0.0",
+            complexity: "O(N), N being the number of entries",
+            arity: -2,
+            arguments: &[Argument::one_of(
+                "operation",
+                &[Argument::new("count", ArgumentKind::Integer), Argument::word("RESET")],
+            )
+            .optional()],
+            ..plain(Group::Server, ADMIN, log)
+        },
+        HostCommand {
+            name: "save",
+            summary: "Writes the users into the ACL file.",
+            since: "6.0.0",
+            complexity: "O(N), N being the number of users",
+            arity: 2,
+            ..plain(Group::Server, ADMIN, save)
+        },
+        HostCommand {
+            name: "setuser",
+            summary: "Makes a user, or changes one.",
+            since: "6.0.0",
+            complexity: "O(N), N being the number of rules",
+            arity: -3,
+            arguments: &[USER_NAME, Argument::new("rule", ArgumentKind::String).optional().multiple()],
+            ..plain(Group::Server, ADMIN, set)
+        },
+        HostCommand {
+            name: "users",
+            summary: "The names of all users.",
+            since: "6.0.0",
+            complexity: "O(N), N being the number of users",
+            arity: 2,
+            ..plain(Group::Server, ADMIN, |call| {
+                let users = call.server().users.current();
+                let names = users.iter().map(|user| Reply::Owned(user.name.clone()));
+                Ok(Reply::Array(names.collect()).into())
+            })
+        },
+        HostCommand {
+            name: "whoami",
+            summary: "The user of this connection.",
+            since: "6.0.0",
+            arity: 2,
+            ..plain(Group::Server, OPEN, |call| {
+                Ok(Reply::Owned(call.session.identity.user().name.clone()).into())
+            })
+        },
+    ])
+}];
 
 const HELP: &[&str] = &[
     "CAT [<category>]",

@@ -16,7 +16,7 @@ use crate::server::table::{HostCommand, HostOutcome};
 
 const LOOKING: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
-const CONNECTION: Flags = LOOKING;
+const CONNECTION: Flags = LOOKING.and(Flags::ALLOW_BUSY);
 
 pub const COMMANDS: &[HostCommand] = &[HostCommand {
     name: "client",
@@ -29,177 +29,212 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
 
 const ON_OFF: &[Argument] = &[Argument::one_of("enabled", &[Argument::word("ON"), Argument::word("OFF")])];
 
-const SUBCOMMANDS: &[HostCommand] =
-    &[
-        HostCommand {
-            name: "id",
-            summary: "The number of this connection.",
-            since: "5.0.0",
-            arity: 2,
-            ..plain(Group::Connection, LOOKING, |call| {
-                Ok(Reply::Integer(call.session.client.number as i64).into())
-            })
-        },
-        HostCommand {
-            name: "info",
-            summary: "What is known of this connection.",
-            since: "6.2.0",
-            arity: 2,
-            ..plain(Group::Connection, LOOKING, |call| {
-                let line = describe(call.server(), &call.session.client) + "\n";
-                Ok(Reply::Verbatim(*b"txt", line.into_bytes()).into())
-            })
-        },
-        HostCommand {
-            name: "list",
-            summary: "What is known of all connections.",
-            since: "2.4.0",
-            complexity: "O(N), N being the number of connections",
-            arity: -2,
-            ..plain(Group::Connection, ADMIN, list)
-        },
-        HostCommand {
-            name: "kill",
-            summary: "Closes connections.",
-            since: "2.4.0",
-            complexity: "O(N), N being the number of connections",
-            arity: -3,
-            ..plain(Group::Connection, ADMIN, kill)
-        },
-        HostCommand {
-            name: "getname",
-            summary: "The name of this connection.",
-            since: "2.6.9",
-            arity: 2,
-            ..plain(Group::Connection, LOOKING, |call| {
-                let name = call.session.client.labels.lock().name.clone();
-                Ok(if name.is_empty() { Reply::Nil } else { Reply::Owned(name) }.into())
-            })
-        },
-        HostCommand {
-            name: "setname",
-            summary: "Names this connection.",
-            since: "2.6.9",
-            arity: 3,
-            arguments: &[Argument::new("connection-name", ArgumentKind::String)],
-            ..plain(Group::Connection, CONNECTION, |call| {
-                check_name(call.args[2])?;
-                call.session.client.labels.lock().name = call.args[2].to_vec();
-                Ok(Reply::Ok.into())
-            })
-        },
-        HostCommand {
-            name: "setinfo",
-            summary: "Says which library, of which version, made this connection.",
-            since: "7.2.0",
-            arity: 4,
-            ..plain(Group::Connection, CONNECTION, set_info)
-        },
-        HostCommand {
-            name: "reply",
-            summary: "Says whether this connection wants replies.",
-            since: "3.2.0",
-            arity: 3,
-            arguments: &[Argument::one_of(
-                "action",
-                &[Argument::word("ON"), Argument::word("OFF"), Argument::word("SKIP")],
-            )],
-            ..plain(Group::Connection, CONNECTION, reply_mode)
-        },
-        HostCommand {
-            name: "pause",
-            summary: "Holds back the requests of all clients, or those that write, for a time.",
-            since: "3.0.0",
-            arity: -3,
-            arguments: &[
-                Argument::new("timeout", ArgumentKind::Integer),
-                Argument::one_of("mode", &[Argument::word("WRITE"), Argument::word("ALL")]).optional(),
+const SUBCOMMANDS: &[HostCommand] = &[
+    HostCommand {
+        name: "id",
+        summary: "The number of this connection.",
+        since: "5.0.0",
+        arity: 2,
+        ..plain(Group::Connection, CONNECTION, |call| {
+            Ok(Reply::Integer(call.session.client.number as i64).into())
+        })
+    },
+    HostCommand {
+        name: "info",
+        summary: "What is known of this connection.",
+        since: "6.2.0",
+        arity: 2,
+        tips: &["nondeterministic_output"],
+        ..plain(Group::Connection, LOOKING, |call| {
+            let line = describe(call.server(), &call.session.client) + "\n";
+            Ok(Reply::Verbatim(*b"txt", line.into_bytes()).into())
+        })
+    },
+    HostCommand {
+        name: "list",
+        summary: "What is known of all connections.",
+        since: "2.4.0",
+        complexity: "O(N), N being the number of connections",
+        arity: -2,
+        arguments: super::client_filters::LIST,
+        tips: &["nondeterministic_output"],
+        history: &[
+            ("2.8.12", "Field id."),
+            ("5.0.0", "Filter TYPE."),
+            ("6.0.0", "Field user."),
+            ("6.2.0", "Fields argv-mem, tot-mem, laddr and redir; filter ID."),
+            ("7.0.0", "Fields resp, multi-mem, rbs and rbp."),
+            ("7.0.3", "Field ssub."),
+            ("8.0.0", "TYPE knows primary, the newer word for master."),
+            ("8.1.0", "Filters USER, ADDR, LADDR, SKIPME and MAXAGE."),
+            (
+                "9.0.0",
+                "Filters NAME, IDLE, FLAGS, LIB-NAME, LIB-VER, DB, CAPA and IP, and all filters negated by NOT-.",
+            ),
+        ],
+        ..plain(Group::Connection, ADMIN, list)
+    },
+    HostCommand {
+        name: "kill",
+        summary: "Closes connections.",
+        since: "2.4.0",
+        complexity: "O(N), N being the number of connections",
+        arity: -3,
+        arguments: super::client_filters::KILL,
+        history: &[
+            ("2.8.12", "Filters."),
+            ("2.8.12", "Filter ID."),
+            ("3.2.0", "TYPE knows master."),
+            ("5.0.0", "TYPE knows replica, the newer word for slave."),
+            ("6.2.0", "Filter LADDR."),
+            ("8.0.0", "Filter MAXAGE."),
+            ("8.0.0", "TYPE knows primary, the newer word for master."),
+            ("8.1.0", "ID takes several numbers."),
+            (
+                "9.0.0",
+                "Filters NAME, IDLE, FLAGS, LIB-NAME, LIB-VER, DB, CAPA and IP, and all filters negated by NOT-.",
+            ),
+        ],
+        ..plain(Group::Connection, ADMIN, kill)
+    },
+    HostCommand {
+        name: "getname",
+        summary: "The name of this connection.",
+        since: "2.6.9",
+        arity: 2,
+        ..plain(Group::Connection, CONNECTION, |call| {
+            let name = call.session.client.labels.lock().name.clone();
+            Ok(if name.is_empty() { Reply::Nil } else { Reply::Owned(name) }.into())
+        })
+    },
+    HostCommand {
+        name: "setname",
+        summary: "Names this connection.",
+        since: "2.6.9",
+        arity: 3,
+        arguments: &[Argument::new("connection-name", ArgumentKind::String)],
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        ..plain(Group::Connection, CONNECTION, |call| {
+            check_name(call.args[2])?;
+            call.session.client.labels.lock().name = call.args[2].to_vec();
+            Ok(Reply::Ok.into())
+        })
+    },
+    HostCommand {
+        name: "setinfo",
+        summary: "Says which library, of which version, made this connection.",
+        since: "7.2.0",
+        arity: 4,
+        arguments: &[Argument::one_of(
+            "attr",
+            &[
+                Argument::new("libname", ArgumentKind::String).after("LIB-NAME"),
+                Argument::new("libver", ArgumentKind::String).after("LIB-VER"),
             ],
-            ..plain(Group::Connection, ADMIN, pause)
-        },
-        HostCommand {
-            name: "unpause",
-            summary: "Ends CLIENT PAUSE.",
-            since: "6.2.0",
-            complexity: "O(N), N being the number of clients held back",
-            arity: 2,
-            ..plain(Group::Connection, ADMIN, |call| {
-                call.server().unpause_clients();
-                Ok(Reply::Ok.into())
-            })
-        },
-        HostCommand {
-            name: "unblock",
-            summary: "Ends the wait of a blocked client.",
-            since: "5.0.0",
-            complexity: "O(log N), N being the number of connections",
-            arity: -3,
-            arguments: &[
-                Argument::new("client-id", ArgumentKind::Integer),
-                Argument::one_of("unblock-type", &[Argument::word("TIMEOUT"), Argument::word("ERROR")])
-                    .optional(),
-            ],
-            ..plain(Group::Connection, ADMIN, unblock)
-        },
-        HostCommand {
-            name: "no-evict",
-            summary: "Protects this connection from eviction.",
-            since: "7.0.0",
-            arity: 3,
-            arguments: ON_OFF,
-            ..plain(Group::Connection, ADMIN, |call| {
-                let on = on_or_off(call)?;
-                call.session.client.set(Traits::NO_EVICT, on);
-                Ok(Reply::Ok.into())
-            })
-        },
-        HostCommand {
-            name: "no-touch",
-            summary: "Says whether this connection's lookups count as uses of the keys.",
-            since: "7.2.0",
-            arity: 3,
-            arguments: ON_OFF,
-            ..plain(Group::Connection, CONNECTION, |call| {
-                let on = on_or_off(call)?;
-                call.session.touch = !on;
-                call.session.client.set(Traits::NO_TOUCH, on);
-                Ok(Reply::Ok.into())
-            })
-        },
-        HostCommand {
-            name: "capa",
-            summary: "Announces what this client understands.",
-            since: "8.0.0",
-            arity: -3,
-            arguments: &[Argument::new("capability", ArgumentKind::String).multiple()],
-            ..plain(Group::Connection, CONNECTION, |call| {
-                // Unknown capabilities are for newer servers.
-                if call.args[2..].iter().any(|word| word.eq_ignore_ascii_case(b"redirect")) {
-                    call.session.redirect = true;
-                    call.session.client.set(Traits::REDIRECT_CAPABLE, true);
-                }
-                Ok(Reply::Ok.into())
-            })
-        },
-        HostCommand {
-            name: "getredir",
-            summary: "Where this connection's invalidation messages go.",
-            since: "6.0.0",
-            arity: 2,
-            ..plain(Group::Connection, LOOKING, |call| {
-                Ok(Reply::Integer(call.session.client.figures.redirect.load(Relaxed)).into())
-            })
-        },
-        HostCommand {
-            name: "help",
-            summary: "What CLIENT understands.",
-            since: "5.0.0",
-            arity: 2,
-            ..plain(Group::Connection, Flags::LOADING.and(Flags::STALE), |call| {
-                Ok(super::help(call, HELP).into())
-            })
-        },
-    ];
+        )],
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        ..plain(Group::Connection, CONNECTION, set_info)
+    },
+    HostCommand {
+        name: "reply",
+        summary: "Says whether this connection wants replies.",
+        since: "3.2.0",
+        arity: 3,
+        arguments: &[Argument::one_of(
+            "action",
+            &[Argument::word("ON"), Argument::word("OFF"), Argument::word("SKIP")],
+        )],
+        ..plain(Group::Connection, CONNECTION.and(Flags::NO_MULTI), reply_mode)
+    },
+    HostCommand {
+        name: "pause",
+        summary: "Holds back the requests of all clients, or those that write, for a time.",
+        since: "3.0.0",
+        arity: -3,
+        arguments: &[
+            Argument::new("timeout", ArgumentKind::Integer),
+            Argument::one_of("mode", &[Argument::word("WRITE"), Argument::word("ALL")])
+                .since("6.2.0")
+                .optional(),
+        ],
+        history: &[("6.2.0", "The mode, and with it WRITE.")],
+        ..plain(Group::Connection, ADMIN, pause)
+    },
+    HostCommand {
+        name: "unpause",
+        summary: "Ends CLIENT PAUSE.",
+        since: "6.2.0",
+        complexity: "O(N), N being the number of clients held back",
+        arity: 2,
+        ..plain(Group::Connection, ADMIN, |call| {
+            call.server().unpause_clients();
+            Ok(Reply::Ok.into())
+        })
+    },
+    HostCommand {
+        name: "unblock",
+        summary: "Ends the wait of a blocked client.",
+        since: "5.0.0",
+        complexity: "O(log N), N being the number of connections",
+        arity: -3,
+        arguments: &[
+            Argument::new("client-id", ArgumentKind::Integer),
+            Argument::one_of("unblock-type", &[Argument::word("TIMEOUT"), Argument::word("ERROR")])
+                .optional(),
+        ],
+        ..plain(Group::Connection, ADMIN, unblock)
+    },
+    HostCommand {
+        name: "no-evict",
+        summary: "Protects this connection from eviction.",
+        since: "7.0.0",
+        arity: 3,
+        arguments: ON_OFF,
+        ..plain(Group::Connection, ADMIN.and(Flags::ALLOW_BUSY), |call| {
+            let on = on_or_off(call)?;
+            call.session.client.set(Traits::NO_EVICT, on);
+            Ok(Reply::Ok.into())
+        })
+    },
+    HostCommand {
+        name: "no-touch",
+        summary: "Says whether this connection's lookups count as uses of the keys.",
+        since: "7.2.0",
+        arity: 3,
+        arguments: ON_OFF,
+        ..plain(Group::Connection, CONNECTION, |call| {
+            let on = on_or_off(call)?;
+            call.session.touch = !on;
+            call.session.client.set(Traits::NO_TOUCH, on);
+            Ok(Reply::Ok.into())
+        })
+    },
+    HostCommand {
+        name: "capa",
+        summary: "Announces what this client understands.",
+        since: "8.0.0",
+        arity: -3,
+        arguments: &[Argument::new("capability", ArgumentKind::String).multiple()],
+        ..plain(Group::Connection, CONNECTION, |call| {
+            // Unknown capabilities are for newer servers.
+            if call.args[2..].iter().any(|word| word.eq_ignore_ascii_case(b"redirect")) {
+                call.session.redirect = true;
+                call.session.client.set(Traits::REDIRECT_CAPABLE, true);
+            }
+            Ok(Reply::Ok.into())
+        })
+    },
+    HostCommand {
+        name: "getredir",
+        summary: "Where this connection's invalidation messages go.",
+        since: "6.0.0",
+        arity: 2,
+        ..plain(Group::Connection, CONNECTION, |call| {
+            Ok(Reply::Integer(call.session.client.figures.redirect.load(Relaxed)).into())
+        })
+    },
+    Command::help("5.0.0", Group::Connection, HELP),
+];
 
 const HELP: &[&str] = &[
     "CAPA <capability> [<capability> ...]",
@@ -384,7 +419,7 @@ impl Kind {
     fn of(client: &Client) -> Self {
         if client.is(Traits::PRIMARY) {
             Kind::Primary
-        } else if client.is(Traits::REPLICA) && !client.is(Traits::MONITOR) {
+        } else if client.is(Traits::REPLICA) {
             Kind::Replica
         } else if client.is(Traits::PUBSUB) {
             Kind::PubSub
@@ -445,6 +480,10 @@ impl Filter {
                         Some(positive(value, "ERR DB is not an integer or out of range")? as usize)
                 }
                 b"maxage" => {
+                    let number = parse_i64(value);
+                    if number.is_some_and(|age| age <= 0) {
+                        return Err(ErrorReply::new("ERR maxage should be greater than 0"));
+                    }
                     filter.least_age_seconds =
                         positive(value, "ERR maxage is not an integer or out of range")?;
                 }
@@ -534,7 +573,8 @@ fn kill(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 /// The flags of a connection, one letter each; `N` if it has none.
 fn letters(client: &Client) -> String {
     let known = [
-        (Traits::REPLICA, if client.is(Traits::MONITOR) { 'O' } else { 'S' }),
+        (Traits::MONITOR, 'O'),
+        (Traits::REPLICA, 'S'),
         (Traits::PRIMARY, 'M'),
         (Traits::PUBSUB, 'P'),
         (Traits::MULTI, 'x'),

@@ -14,67 +14,63 @@ use crate::server::table::{HostCommand, HostOutcome};
 
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
 
-pub const COMMANDS: &[HostCommand] =
-    &[HostCommand {
-        name: "config",
-        summary: "The configuration of the running server.",
-        since: "2.0.0",
-        complexity: "Depends on subcommand",
-        group: Group::Server,
-        ..Command::container(&[
-            HostCommand {
-                name: "get",
-                summary: "The values of directives.",
-                since: "2.0.0",
-                complexity: "O(N), N being the number of directives",
-                arity: -3,
-                arguments: &[Argument::new("parameter", ArgumentKind::String).multiple()],
-                ..plain(Group::Server, ADMIN, get)
-            },
-            HostCommand {
-                name: "set",
-                summary: "Changes directives, all of them or none.",
-                since: "2.0.0",
-                complexity: "O(N), N being the number of directives",
-                arity: -4,
-                arguments: &[Argument::block(
-                    "data",
-                    &[
-                        Argument::new("parameter", ArgumentKind::String),
-                        Argument::new("value", ArgumentKind::String),
-                    ],
-                )
-                .multiple()],
-                ..writing(Group::Server, ADMIN, set)
-            },
-            HostCommand {
-                name: "resetstat",
-                summary: "Sets the counters of INFO to zero.",
-                since: "2.0.0",
-                arity: 2,
-                ..plain(Group::Server, ADMIN, |call| {
-                    call.server().reset_stats();
-                    Ok(Reply::Ok.into())
-                })
-            },
-            HostCommand {
-                name: "rewrite",
-                summary: "Writes the configuration into its file.",
-                since: "2.8.0",
-                arity: 2,
-                ..plain(Group::Server, ADMIN, rewrite)
-            },
-            HostCommand {
-                name: "help",
-                summary: "What CONFIG understands.",
-                since: "5.0.0",
-                arity: 2,
-                ..plain(Group::Server, Flags::LOADING.and(Flags::STALE), |call| {
-                    Ok(super::help(call, HELP).into())
-                })
-            },
-        ])
-    }];
+pub const COMMANDS: &[HostCommand] = &[HostCommand {
+    name: "config",
+    summary: "The configuration of the running server.",
+    since: "2.0.0",
+    complexity: "Depends on subcommand",
+    group: Group::Server,
+    ..Command::container(&[
+        HostCommand {
+            name: "get",
+            summary: "The values of directives.",
+            since: "2.0.0",
+            complexity: "O(N), N being the number of directives",
+            arity: -3,
+            arguments: &[Argument::new("parameter", ArgumentKind::String).multiple()],
+            history: &[("7.0.0", "Takes several patterns.")],
+            ..plain(Group::Server, ADMIN, get)
+        },
+        HostCommand {
+            name: "set",
+            summary: "Changes directives, all of them or none.",
+            since: "2.0.0",
+            complexity: "O(N), N being the number of directives",
+            arity: -4,
+            arguments: &[Argument::block(
+                "data",
+                &[
+                    Argument::new("parameter", ArgumentKind::String),
+                    Argument::new("value", ArgumentKind::String),
+                ],
+            )
+            .multiple()],
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+            history: &[("7.0.0", "Sets several directives at once.")],
+            ..writing(Group::Server, ADMIN, set)
+        },
+        HostCommand {
+            name: "resetstat",
+            summary: "Sets the counters of INFO to zero.",
+            since: "2.0.0",
+            arity: 2,
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+            ..plain(Group::Server, ADMIN, |call| {
+                call.server().reset_stats();
+                Ok(Reply::Ok.into())
+            })
+        },
+        HostCommand {
+            name: "rewrite",
+            summary: "Writes the configuration into its file.",
+            since: "2.8.0",
+            arity: 2,
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+            ..plain(Group::Server, ADMIN, rewrite)
+        },
+        Command::help("5.0.0", Group::Server, HELP),
+    ])
+}];
 
 const HELP: &[&str] = &[
     "GET <pattern> [<pattern> ...]",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::plain;
 use crate::acl::{Context, DEFAULT_USER};
 use crate::base::number::parse_i64;
-use crate::command::{Argument, ArgumentKind, DatabaseArguments, Flags, Group};
+use crate::command::{Argument, ArgumentKind, Categories, DatabaseArguments, Flags, Group};
 use crate::protocol::{ErrorReply, Protocol, Reply};
 use crate::server::Server;
 use crate::server::call::Call;
@@ -27,6 +27,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Answers, so that the client knows the server is alive.",
         arity: -1,
         arguments: &[Argument::new("message", ArgumentKind::String).optional()],
+        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         ..plain(Group::Connection, Flags::FAST, ping)
     },
     HostCommand {
@@ -44,9 +45,10 @@ pub const COMMANDS: &[HostCommand] = &[
         complexity: "O(N), N being the number of passwords of the user",
         arity: -2,
         arguments: &[
-            Argument::new("username", ArgumentKind::String).optional(),
+            Argument::new("username", ArgumentKind::String).since("6.0.0").optional(),
             Argument::new("password", ArgumentKind::String),
         ],
+        history: &[("6.0.0", "Takes the name of a user.")],
         ..plain(Group::Connection, ALWAYS, auth)
     },
     HostCommand {
@@ -71,7 +73,27 @@ pub const COMMANDS: &[HostCommand] = &[
             ],
         )
         .optional()],
+        history: &[
+            ("8.1.0", "The answer names the availability zone, if one is configured."),
+            ("6.2.0", "The version may be left out, to ask only."),
+        ],
         ..plain(Group::Connection, ALWAYS, hello)
+    },
+    HostCommand {
+        name: "readonly",
+        summary: "Lets this connection read from a replica.",
+        since: "3.0.0",
+        arity: 1,
+        categories: Categories::CONNECTION,
+        ..plain(Group::Cluster, READING_MODE, |call| set_readonly(call, true))
+    },
+    HostCommand {
+        name: "readwrite",
+        summary: "Takes READONLY back.",
+        since: "3.0.0",
+        arity: 1,
+        categories: Categories::CONNECTION,
+        ..plain(Group::Cluster, READING_MODE, |call| set_readonly(call, false))
     },
     HostCommand {
         name: "select",
@@ -79,7 +101,11 @@ pub const COMMANDS: &[HostCommand] = &[
         arity: 2,
         databases: DatabaseArguments::At(&[1]),
         arguments: &[Argument::new("index", ArgumentKind::Integer)],
-        ..plain(Group::Connection, Flags::LOADING.and(Flags::STALE).and(Flags::FAST), select)
+        ..plain(
+            Group::Connection,
+            Flags::ALLOW_BUSY.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST),
+            select,
+        )
     },
     HostCommand {
         name: "quit",
@@ -98,6 +124,15 @@ pub const COMMANDS: &[HostCommand] = &[
         ..plain(Group::Connection, ALWAYS, reset)
     },
 ];
+
+/// Of READONLY and READWRITE, made for clusters and of use to clients that announced `redirect` too.
+const READING_MODE: Flags = Flags::LOADING.and(Flags::STALE).and(Flags::FAST);
+
+fn set_readonly(call: &mut Call<'_, '_>, on: bool) -> Result<HostOutcome, ErrorReply> {
+    call.session.readonly = on;
+    call.session.client.set(Traits::READONLY, on);
+    Ok(Reply::Ok.into())
+}
 
 fn ping(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     if call.args.len() > 2 {
@@ -226,15 +261,14 @@ fn reset(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let session = &mut *call.session;
     super::transactions::discard(call.executor.server, session);
     super::pubsub::leave(call.executor.server, session);
+    call.executor.server.monitors.remove(&session.client);
     session.select(0);
     session.set_protocol(Protocol::Resp2);
     session.reply_mode = ReplyMode::On;
     session.readonly = false;
     session.redirect = false;
     session.touch = true;
-    for trait_ in
-        [Traits::READONLY, Traits::NO_EVICT, Traits::NO_TOUCH, Traits::MONITOR, Traits::REDIRECT_CAPABLE]
-    {
+    for trait_ in [Traits::READONLY, Traits::NO_EVICT, Traits::NO_TOUCH, Traits::REDIRECT_CAPABLE] {
         session.client.set(trait_, false);
     }
     let mut labels = session.client.labels.lock();
@@ -247,6 +281,7 @@ fn reset(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
 /// Takes an ending connection out of everything that knows it.
 pub async fn leave(server: &Arc<Server>, session: &mut Session) {
     super::pubsub::leave(server, session);
+    server.monitors.remove(&session.client);
     if session.client.is(Traits::BLOCKED) {
         server.forget_waiting(&session.client).await;
     }

@@ -3,12 +3,13 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::base::glob::{self, Case};
 use crate::base::number::{parse_f64, parse_i64};
-use crate::command::{Command, Flags, Group};
-use crate::keyspace::Digest;
+use crate::command::{Audience, Command, Flags, Group};
+use crate::keyspace::{Digest, Entry, ValueRef};
 use crate::protocol::{ErrorReply, Reply};
 use crate::server::call::{Call, Writes};
-use crate::server::config::ProtectedAction;
+use crate::server::config::{ProtectedAction, parse_memory};
 use crate::server::table::{HostCommand, HostHandler, HostOutcome, WritingFn};
 
 const FLAGS: Flags =
@@ -21,37 +22,61 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
     group: Group::Server,
     arity: -2,
     flags: FLAGS,
+    audience: Audience::Servers,
     ..Command::host(HostHandler::Writing(debug))
 }];
 
 const HELP: &[&str] = &[
+    "CHANGE-REPL-ID",
+    "    Give the stream a new name, so that replicas get the whole dataset when they connect next.",
     "CONFIG-REWRITE-FORCE-ALL",
     "    Like CONFIG REWRITE, with every directive.",
+    "DICT-RESIZING <0|1>",
+    "    Accepted, without effect: tables grow and shrink by segments.",
     "DIGEST",
     "    Return a digest of the whole dataset.",
     "DIGEST-VALUE <key> [<key> ...]",
     "    Return a digest of each value.",
     "ERROR <string>",
     "    Return the string as an error.",
+    "HTSTATS <database> [FULL]",
+    "    Return how large the table of a database is.",
+    "HTSTATS-KEY <key> [FULL]",
+    "    Return how large the table of a value is.",
+    "LISTPACK <key>",
+    "    Write what is known of a value to the log.",
     "LOADAOF",
     "    Put what the AOF holds in place of the dataset.",
     "LOG <message>",
     "    Write the message to the log.",
     "OBJECT <key>",
     "    Return how a value is kept.",
+    "PANIC",
+    "    End the process by a panic.",
+    "PAUSE-CRON <0|1>",
+    "    Stop what the server does by itself.",
     "POPULATE <count> [<prefix>] [<size>]",
     "    Make <count> strings named <prefix>:<number>.",
     "PROTOCOL <type>",
     "    Return a value of a type of the protocol: string, integer, double, null, array, set, map, attrib, push,",
     "    verbatim, true, false, bignum.",
-    "RELOAD [NOSAVE]",
-    "    Save the RDB file and load it again.",
+    "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
+    "    Save the RDB file (not with NOSAVE) and load it again, in place of the dataset or (NOFLUSH) beside it; with",
+    "    MERGE it may replace what has the same name.",
+    "REPLYBUFFER (PEAK-RESET-TIME <NEVER|RESET|milliseconds> | RESIZING <0|1>)",
+    "    Accepted, without effect: reply buffers have no peaks to be reset.",
+    "SEGFAULT",
+    "    End the process by SIGSEGV.",
+    "QUICKLIST-PACKED-THRESHOLD <size>",
+    "    Elements of lists that are this large get a node of their own, until the configuration changes; 0 is the default.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Whether keys are deleted by themselves when their time has passed.",
     "SET-DISABLE-DENY-SCRIPTS <0|1>",
     "    Whether scripts may call what is not for scripts.",
     "SLEEP <seconds>",
     "    Stop the server for a time.",
+    "STRINGMATCH-LEN <length> <pattern>",
+    "    Match the pattern against so many letters; return whether it fits.",
 ];
 
 type Subcommand = (&'static str, WritingFn);
@@ -60,6 +85,30 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("sleep", sleep),
     ("set-active-expire", |call| flag(call, |server| &server.active_expire_is_off, true)),
     ("set-disable-deny-scripts", |call| flag(call, |server| &server.deny_scripts_is_off, false)),
+    ("pause-cron", |call| flag(call, |server| &server.cron_is_off, false)),
+    ("dict-resizing", |call| argument(call, 2).map(|_| Reply::Ok.into())),
+    ("replybuffer", reply_buffer),
+    ("quicklist-packed-threshold", packed_threshold),
+    ("htstats", table_of_database),
+    ("htstats-key", table_of_key),
+    ("listpack", listpack),
+    ("stringmatch-len", match_letters),
+    ("segfault", |call| {
+        argument_count(call, 2)?;
+        crate::server::process::die_by(libc::SIGSEGV)
+    }),
+    ("panic", |call| {
+        argument_count(call, 2)?;
+        tracing::error!("Panic triggered by DEBUG PANIC");
+        crate::server::process::die_by(libc::SIGABRT)
+    }),
+    ("change-repl-id", |call| {
+        argument_count(call, 2)?;
+        tracing::info!("Changing replication IDs after receiving change-repl-id");
+        let server = call.server();
+        server.turn(call.core_mut(), |roles, turn| roles.replication.rename_stream(turn));
+        Ok(Reply::Ok.into())
+    }),
     ("digest", |call| {
         let now_ms = call.executor.now_ms;
         Ok(Reply::Status(Digest::of_keyspace(&call.core().keyspace, now_ms).hex().into()).into())
@@ -85,7 +134,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     }),
     ("error", |call| Err(ErrorReply::from_text(argument(call, 2)?.to_vec()))),
     ("config-rewrite-force-all", |call| super::config::rewrite_file(call.server(), true)),
-    ("help", |call| Ok(super::help(call, HELP).into())),
+    ("help", |call| Ok(crate::command::help_reply(call.args[0], HELP).into())),
 ];
 
 fn debug(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
@@ -185,17 +234,25 @@ fn populate(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> 
 }
 
 fn reload(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
-    let has = |word: &str| call.args[2..].iter().any(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
-    let nosave = has("nosave");
-    if has("merge") || has("noflush") {
-        return Err(ErrorReply::new("ERR DEBUG RELOAD understands no option but NOSAVE"));
+    let (mut nosave, mut noflush, mut merge) = (false, false, false);
+    for word in &call.args[2..] {
+        match word.to_ascii_lowercase().as_slice() {
+            b"nosave" => nosave = true,
+            b"noflush" => noflush = true,
+            b"merge" => merge = true,
+            _ => {
+                return Err(ErrorReply::new(
+                    "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+                ));
+            }
+        }
     }
     let server = call.server();
     let core = call.core_mut();
     if !nosave && server.save_now(core).is_err() {
         return Err(ErrorReply::new("ERR"));
     }
-    match server.reload(core) {
+    match if noflush { server.reload_beside(core, merge) } else { server.reload(core) } {
         Ok(()) => {
             tracing::warn!("DB reloaded by DEBUG RELOAD");
             Ok(Reply::Ok.into())
@@ -204,6 +261,102 @@ fn reload(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
             "ERR Error trying to load the RDB dump, check server logs: {error}"
         ))),
     }
+}
+
+fn argument_count(call: &Call<'_, '_, Writes>, count: usize) -> Result<(), ErrorReply> {
+    if call.args.len() == count { Ok(()) } else { Err(super::wrong_subcommand_arguments(call)) }
+}
+
+fn reply_buffer(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
+    argument_count(call, 4)?;
+    let value = call.args[3];
+    match call.args[2].to_ascii_lowercase().as_slice() {
+        b"resizing" => {}
+        b"peak-reset-time" => {
+            let word = value.eq_ignore_ascii_case(b"never") || value.eq_ignore_ascii_case(b"reset");
+            if !word && parse_i64(value).is_none() {
+                return Err(ErrorReply::NOT_AN_INTEGER);
+            }
+        }
+        _ => return Err(super::wrong_subcommand_arguments(call)),
+    }
+    Ok(Reply::Ok.into())
+}
+
+fn packed_threshold(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
+    let bytes = parse_memory(argument(call, 2)?).filter(|bytes| *bytes < 1 << 32);
+    let bytes = bytes
+        .ok_or(ErrorReply::new("ERR argument must be a memory value bigger than 1 and smaller than 4gb"))?;
+    let keyspace = &mut call.core_mut().keyspace;
+    let mut settings = *keyspace.settings();
+    settings.limits.quicklist_packed_threshold = bytes as usize;
+    keyspace.set_settings(settings);
+    Ok(Reply::Ok.into())
+}
+
+fn table_text(elements: usize, bytes: usize) -> String {
+    let slots = bytes / std::mem::size_of::<usize>();
+    format!(
+        "Hash table 0 stats (main hash table):
+ table size: {slots}
+ number of elements: {elements}
+"
+    )
+}
+
+fn table_of_database(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
+    let index = parse_i64(argument(call, 2)?).ok_or(ErrorReply::NOT_AN_INTEGER)?;
+    let core = call.core();
+    let count = core.keyspace.database_count();
+    let index = usize::try_from(index).ok().filter(|index| *index < count);
+    let database = core.keyspace.database(index.ok_or(ErrorReply::new("ERR Out of range database"))?);
+    let main = table_text(database.len(), database.entries().memory_usage());
+    // Expiries stand in the entries themselves; an index of moments finds what is due.
+    let text = format!(
+        "[Dictionary HT]
+{main}[Expires HT]
+ number of elements: {}
+",
+        database.expiring()
+    );
+    Ok(Reply::Verbatim(*b"txt", text.into_bytes()).into())
+}
+
+fn table_of_key(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
+    let entry = entry_of_key(call)?;
+    if entry.encoding() != "hashtable" && entry.encoding() != "skiplist" {
+        return Err(ErrorReply::new(
+            "ERR The value stored at the specified key is not represented using an hash table",
+        ));
+    }
+    let elements = match entry.value() {
+        ValueRef::Set(set) => set.len(),
+        ValueRef::Hash(hash) => hash.len(),
+        ValueRef::SortedSet(set) => set.len(),
+        _ => 0,
+    };
+    let text = table_text(elements, entry.allocated_bytes(0));
+    Ok(Reply::Verbatim(*b"txt", text.into_bytes()).into())
+}
+
+fn entry_of_key<'c>(call: &'c mut Call<'_, '_, Writes>) -> Result<&'c Entry, ErrorReply> {
+    let (key, database) = (argument(call, 2)?, call.session.database);
+    call.core().keyspace.database(database).get(key).ok_or(ErrorReply::NO_SUCH_KEY)
+}
+
+fn listpack(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
+    let entry = entry_of_key(call)?;
+    tracing::warn!("DEBUG LISTPACK: {} of {} bytes", entry.encoding(), entry.allocated_bytes(0));
+    Ok(Reply::Status("Listpack structure printed on stdout".into()).into())
+}
+
+/// Whether a pattern matches a long text, and how long that takes, is what a hostile pattern is judged by.
+fn match_letters(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
+    argument_count(call, 4)?;
+    let length = parse_i64(call.args[2]).and_then(|length| usize::try_from(length).ok());
+    let length = length.filter(|length| *length <= 1 << 30).ok_or(ErrorReply::NOT_AN_INTEGER)?;
+    let fits = glob::matches(call.args[3], &vec![b'a'; length], Case::Sensitive);
+    Ok(Reply::Integer(fits.into()).into())
 }
 
 fn protocol(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {

@@ -35,6 +35,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
                 Argument::word("REPLACE").optional(),
                 Argument::new("function-code", ArgumentKind::String),
             ],
+            tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
             ..writing(Group::Scripting, WRITING.and(Flags::DENYOOM), load)
         },
         HostCommand {
@@ -43,6 +44,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
             since: "7.0.0",
             arity: 3,
             arguments: &[LIBRARY],
+            tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
             ..writing(Group::Scripting, WRITING, delete)
         },
         HostCommand {
@@ -52,6 +54,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
             complexity: "O(N), N being the number of functions",
             arity: -2,
             arguments: &[FLUSH_MODE],
+            tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
             ..writing(Group::Scripting, WRITING, flush)
         },
         HostCommand {
@@ -68,6 +71,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
                 )
                 .optional(),
             ],
+            tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
             ..writing(Group::Scripting, WRITING.and(Flags::DENYOOM), restore)
         },
         HostCommand {
@@ -90,6 +94,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
                 Argument::new("library-name-pattern", ArgumentKind::String).after("LIBRARYNAME").optional(),
                 Argument::word("WITHCODE").optional(),
             ],
+            tips: &["nondeterministic_output_order"],
             ..plain(Group::Scripting, LOOKING, list)
         },
         HostCommand {
@@ -97,6 +102,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
             summary: "The running function, and the engines.",
             since: "7.0.0",
             arity: 2,
+            tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
             ..plain(Group::Scripting, LOOKING.and(Flags::ALLOW_BUSY), stats)
         },
         HostCommand {
@@ -104,19 +110,12 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
             summary: "Ends the running function.",
             since: "7.0.0",
             arity: -2,
+            tips: &["request_policy:all_shards", "response_policy:one_succeeded"],
             ..plain(Group::Scripting, LOOKING.and(Flags::ALLOW_BUSY), |call| {
                 super::scripting::kill(call, true)
             })
         },
-        HostCommand {
-            name: "help",
-            summary: "What FUNCTION understands.",
-            since: "7.0.0",
-            arity: 2,
-            ..plain(Group::Scripting, Flags::LOADING.and(Flags::STALE), |call| {
-                Ok(super::help(call, HELP).into())
-            })
-        },
+        Command::help("7.0.0", Group::Scripting, HELP),
     ])
 }];
 

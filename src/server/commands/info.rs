@@ -25,6 +25,8 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
     flags: Flags::LOADING.and(Flags::STALE),
     categories: crate::command::Categories::DANGEROUS,
     arguments: &[Argument::new("section", ArgumentKind::String).optional().multiple()],
+    tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+    history: &[("7.0.0", "Takes several sections.")],
     ..Command::host(HostHandler::Reading(info))
 }];
 
@@ -51,6 +53,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "replication", title: "Replication", shown: Shown::Default, write: replication },
     Section { name: "cpu", title: "CPU", shown: Shown::Default, write: cpu },
     Section { name: "commandstats", title: "Commandstats", shown: Shown::All, write: commandstats },
+    Section { name: "latencystats", title: "Latencystats", shown: Shown::All, write: latencystats },
     Section { name: "errorstats", title: "Errorstats", shown: Shown::Default, write: errorstats },
     Section {
         name: "cluster",
@@ -148,7 +151,7 @@ fn server_section(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
 fn clients(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     let all = server.clients.all();
     let count = |trait_| all.iter().filter(|client| client.is(trait_)).count();
-    lines.put("connected_clients", all.len() - count(Traits::REPLICA) + count(Traits::MONITOR));
+    lines.put("connected_clients", all.len() - count(Traits::REPLICA));
     lines.put("cluster_connections", 0);
     lines.put("maxclients", server.config().maxclients);
     let most = |of: fn(&crate::server::client::Client) -> usize| {
@@ -267,11 +270,17 @@ fn stats(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     let (hits, misses) = server.hits_and_misses();
     lines.put("total_connections_received", stats.connections.load(Relaxed));
     lines.put("total_commands_processed", server.commands_processed());
-    lines.put("instantaneous_ops_per_sec", 0);
+    let rates = server.rates.now();
+    lines.put("instantaneous_ops_per_sec", rates.commands);
     lines.put("total_net_input_bytes", stats.bytes_in.load(Relaxed));
     lines.put("total_net_output_bytes", stats.bytes_out.load(Relaxed));
     lines.put("total_net_repl_input_bytes", stats.replication_bytes_in.load(Relaxed));
     lines.put("total_net_repl_output_bytes", stats.replication_bytes_out.load(Relaxed));
+    let kilobytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
+    lines.put("instantaneous_input_kbps", kilobytes(rates.bytes_in));
+    lines.put("instantaneous_output_kbps", kilobytes(rates.bytes_out));
+    lines.put("instantaneous_input_repl_kbps", kilobytes(rates.replication_bytes_in));
+    lines.put("instantaneous_output_repl_kbps", kilobytes(rates.replication_bytes_out));
     lines.put("rejected_connections", stats.rejected_connections.load(Relaxed));
     lines.put("sync_full", stats.full_syncs.load(Relaxed));
     lines.put("sync_partial_ok", stats.partial_syncs.load(Relaxed));
@@ -346,6 +355,27 @@ fn commandstats(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
                 microseconds as f64 / calls.max(1) as f64
             ),
         );
+    }
+}
+
+fn latencystats(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
+    let config = server.config();
+    if !config.latency_tracking {
+        return;
+    }
+    for entry in server.table.entries() {
+        let counts = server.latencies(entry);
+        if counts.total > 0 {
+            let percentiles = config
+                .latency_tracking_info_percentiles
+                .0
+                .iter()
+                .map(|percent| format!("p{percent}={:.3}", counts.percentile(*percent) as f64 / 1000.0));
+            lines.put(
+                format_args!("latency_percentiles_usec_{}", entry.full_name),
+                percentiles.collect::<Vec<_>>().join(","),
+            );
+        }
     }
 }
 

@@ -2,12 +2,18 @@
 
 pub mod acl;
 pub mod client;
+mod client_filters;
+pub mod command;
+pub mod commandlog;
 pub mod config;
 pub mod connection;
 pub mod debug;
+pub mod dump;
 pub mod functions;
 pub mod info;
+pub mod latency;
 pub mod memory;
+pub mod monitor;
 pub mod persistence;
 pub mod pubsub;
 pub mod replication;
@@ -18,18 +24,23 @@ pub mod transactions;
 use super::call::Call;
 use super::table::{HostCommand, HostHandler, PlainFn, ReadingFn, WritingFn};
 use crate::command::{Command, Flags, Group};
-use crate::protocol::{ErrorReply, Reply};
+use crate::protocol::ErrorReply;
 
 /// All families; a new file is added here.
 pub const FAMILIES: &[&[HostCommand]] = &[
     connection::COMMANDS,
     acl::COMMANDS,
     client::COMMANDS,
+    command::COMMANDS,
+    commandlog::COMMANDS,
     config::COMMANDS,
     debug::COMMANDS,
+    dump::COMMANDS,
     functions::COMMANDS,
     info::COMMANDS,
+    latency::COMMANDS,
     memory::COMMANDS,
+    monitor::COMMANDS,
     persistence::COMMANDS,
     server::COMMANDS,
     pubsub::COMMANDS,
@@ -51,15 +62,6 @@ pub const fn reading(group: Group, flags: Flags, function: ReadingFn) -> HostCom
 /// A command that changes the dataset, or what changes in step with it.
 pub const fn writing(group: Group, flags: Flags, function: WritingFn) -> HostCommand {
     Command { group, flags, ..Command::host(HostHandler::Writing(function)) }
-}
-
-/// The HELP of a container: a first line that names it, then `lines`, then HELP itself.
-pub fn help<Access>(call: &Call<'_, '_, Access>, lines: &[&'static str]) -> Reply<'static> {
-    let name = String::from_utf8_lossy(call.args[0]).to_uppercase();
-    let first = format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
-    let last = ["HELP", "    Print this help."];
-    let all = std::iter::once(first).chain(lines.iter().chain(&last).map(|line| (*line).to_owned()));
-    Reply::Array(all.map(|line| Reply::Status(line.into())).collect())
 }
 
 /// The error of a call with a number of arguments that its arity allows and its syntax does not.

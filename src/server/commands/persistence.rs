@@ -23,9 +23,12 @@ pub const COMMANDS: &[HostCommand] = &[
         name: "bgsave",
         summary: "Saves the dataset into the RDB file, in the background.",
         arity: -1,
-        arguments: &[
-            Argument::one_of("operation", &[Argument::word("SCHEDULE"), Argument::word("CANCEL")]).optional()
-        ],
+        arguments: &[Argument::one_of(
+            "operation",
+            &[Argument::word("SCHEDULE").since("3.2.2"), Argument::word("CANCEL").since("8.1.0")],
+        )
+        .optional()],
+        history: &[("3.2.2", "SCHEDULE."), ("8.1.0", "CANCEL.")],
         ..reading(Group::Server, SAVING, bgsave)
     },
     HostCommand {
@@ -40,6 +43,7 @@ pub const COMMANDS: &[HostCommand] = &[
         arity: 1,
         flags: Flags::LOADING.and(Flags::STALE).and(Flags::FAST),
         categories: crate::command::Categories::ADMIN.and(crate::command::Categories::DANGEROUS),
+        tips: &["nondeterministic_output"],
         ..plain(Group::Server, Flags::NONE, |call| {
             Ok(Reply::Integer(call.server().persistence.last_save_seconds.load(Relaxed) as i64).into())
         })
@@ -49,12 +53,28 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Ends the server, after saving if there are save points.",
         complexity: "O(N) when saving, N being the number of keys",
         arity: -1,
-        arguments: &[
-            Argument::one_of("save-selector", &[Argument::word("NOSAVE"), Argument::word("SAVE")]).optional(),
-            Argument::word("NOW").optional(),
-            Argument::word("FORCE").optional(),
-            Argument::word("ABORT").optional(),
-        ],
+        arguments: &[Argument::one_of(
+            "abort-selector",
+            &[
+                Argument::block(
+                    "save-selector-block",
+                    &[
+                        Argument::one_of(
+                            "save-selector",
+                            &[Argument::word("NOSAVE"), Argument::word("SAVE")],
+                        )
+                        .optional(),
+                        Argument::word("NOW").since("7.0.0").optional(),
+                        Argument::word("FORCE").since("7.0.0").optional(),
+                        Argument::word("SAFE").since("9.0.0").optional(),
+                        Argument::word("FAILOVER").since("9.0.0").optional(),
+                    ],
+                ),
+                Argument::word("ABORT").since("7.0.0"),
+            ],
+        )
+        .optional()],
+        history: &[("7.0.0", "NOW, FORCE and ABORT."), ("9.0.0", "SAFE and FAILOVER.")],
         ..plain(
             Group::Server,
             Flags::ADMIN

@@ -18,6 +18,7 @@ const LOOKING: Flags = Flags::PUBSUB.and(Flags::LOADING).and(Flags::STALE);
 const SHARD_CHANNEL: KeySpec = KeySpec {
     uses: KeyUse::NOT_KEY,
     begin: BeginSearch::Index(1),
+    note: "",
     find: FindKeys::Range { last: -1, step: 1, limit: 0 },
 };
 const CHANNELS: &[Argument] = &[Argument::new("channel", ArgumentKind::String).multiple()];
@@ -62,7 +63,7 @@ pub const COMMANDS: &[HostCommand] = &[
         since: "2.0.0",
         complexity: "O(N), N being the number of channels",
         arity: -1,
-        arguments: CHANNELS,
+        arguments: &[CHANNELS[0].optional()],
         ..plain(Group::PubSub, SUBSCRIBING, |call| unsubscribe(call, Subject::Channel))
     },
     HostCommand {
@@ -71,7 +72,7 @@ pub const COMMANDS: &[HostCommand] = &[
         since: "2.0.0",
         complexity: "O(N), N being the number of patterns",
         arity: -1,
-        arguments: PATTERNS,
+        arguments: &[PATTERNS[0].optional()],
         ..plain(Group::PubSub, SUBSCRIBING, |call| unsubscribe(call, Subject::Pattern))
     },
     HostCommand {
@@ -80,7 +81,7 @@ pub const COMMANDS: &[HostCommand] = &[
         since: "7.0.0",
         complexity: "O(N), N being the number of shard channels",
         arity: -1,
-        arguments: SHARD_CHANNELS,
+        arguments: &[SHARD_CHANNELS[0].optional()],
         keys: &[SHARD_CHANNEL],
         ..plain(Group::PubSub, SUBSCRIBING, |call| unsubscribe(call, Subject::ShardChannel))
     },
@@ -163,15 +164,7 @@ pub const COMMANDS: &[HostCommand] = &[
                 arguments: &[Argument::new("shardchannel", ArgumentKind::String).optional().multiple()],
                 ..plain(Group::PubSub, LOOKING, |call| numbers(call, Subject::ShardChannel))
             },
-            HostCommand {
-                name: "help",
-                summary: "What PUBSUB understands.",
-                since: "6.2.0",
-                arity: 2,
-                ..plain(Group::PubSub, Flags::LOADING.and(Flags::STALE), |call| {
-                    Ok(super::help(call, HELP).into())
-                })
-            },
+            Command::help("6.2.0", Group::PubSub, HELP),
         ])
     },
 ];

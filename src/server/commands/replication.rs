@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{plain, reading, writing};
-use crate::command::{Argument, ArgumentKind, Categories, Flags, Group};
+use crate::command::{Argument, ArgumentKind, Audience, Categories, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
 use crate::replication::wait::{self, WaitRequest};
 use crate::replication::{ReplconfReply, ReplicaOf, SyncRequest, Turn};
@@ -21,12 +21,17 @@ const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT);
 
 pub const COMMANDS: &[HostCommand] = &[
     HostCommand { name: "replicaof", since: "5.0.0", ..REPLICAOF },
-    HostCommand { name: "slaveof", ..REPLICAOF },
+    HostCommand {
+        name: "slaveof",
+        audience: Audience::Nobody { since: "5.0.0", replaced_by: "`REPLICAOF`" },
+        ..REPLICAOF
+    },
     HostCommand {
         name: "replconf",
         summary: "What primaries and replicas tell each other of themselves.",
         since: "3.0.0",
         arity: -1,
+        audience: Audience::Servers,
         ..plain(Group::Server, ADMIN.and(Flags::LOADING).and(Flags::STALE).and(Flags::ALLOW_BUSY), replconf)
     },
     HostCommand {
@@ -65,6 +70,7 @@ pub const COMMANDS: &[HostCommand] = &[
             Argument::new("timeout", ArgumentKind::Integer),
         ],
         categories: Categories::CONNECTION,
+        tips: &["request_policy:all_shards", "response_policy:agg_min"],
         ..writing(Group::Server, Flags::BLOCKING, wait)
     },
     HostCommand {
@@ -79,6 +85,7 @@ pub const COMMANDS: &[HostCommand] = &[
             Argument::new("timeout", ArgumentKind::Integer),
         ],
         categories: Categories::CONNECTION,
+        tips: &["request_policy:all_shards", "response_policy:agg_min"],
         ..writing(Group::Server, Flags::BLOCKING, waitaof)
     },
     HostCommand {
@@ -110,7 +117,16 @@ const REPLICAOF: HostCommand = HostCommand {
     name: "replicaof",
     summary: "Makes the server a replica of another, or a primary again.",
     arity: 3,
-    arguments: &[Argument::new("host", ArgumentKind::String), Argument::new("port", ArgumentKind::Integer)],
+    arguments: &[Argument::one_of(
+        "args",
+        &[
+            Argument::block(
+                "host-port",
+                &[Argument::new("host", ArgumentKind::String), Argument::new("port", ArgumentKind::Integer)],
+            ),
+            Argument::block("no-one", &[Argument::word("NO"), Argument::word("ONE")]),
+        ],
+    )],
     ..writing(Group::Server, ADMIN.and(Flags::STALE).and(Flags::NO_ASYNC_LOADING), replicaof)
 };
 

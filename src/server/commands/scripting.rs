@@ -15,8 +15,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const RUNNING: Flags =
     Flags::NOSCRIPT.and(Flags::SKIP_MONITOR).and(Flags::NO_MANDATORY_KEYS).and(Flags::STALE);
-const KEYS: &[KeySpec] = &[KeySpec::counted(2, KeyUse::RW.and(KeyUse::ACCESS).and(KeyUse::UPDATE))];
-const KEYS_READ: &[KeySpec] = &[KeySpec::counted(2, KeyUse::RO.and(KeyUse::ACCESS))];
+const NOTE: &str = "What a script does with its keys is not known, so this is the most that it may do.";
+const KEYS: &[KeySpec] =
+    &[KeySpec::counted(2, KeyUse::RW.and(KeyUse::ACCESS).and(KeyUse::UPDATE)).note(NOTE)];
+const KEYS_READ: &[KeySpec] = &[KeySpec::counted(2, KeyUse::RO.and(KeyUse::ACCESS)).note(NOTE)];
 const COMPLEXITY: &str = "Depends on the script";
 
 const fn call_arguments(first: Argument) -> [Argument; 4] {
@@ -93,6 +95,7 @@ const SCRIPT_COMMANDS: &[HostCommand] = &[
         complexity: "O(N), N being the length of the script",
         arity: 3,
         arguments: &[Argument::new("script", ArgumentKind::String)],
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
         ..writing(Group::Scripting, Flags::NOSCRIPT.and(Flags::STALE), script_load)
     },
     HostCommand {
@@ -102,7 +105,8 @@ const SCRIPT_COMMANDS: &[HostCommand] = &[
         complexity: "O(N), N being the number of digests",
         arity: -3,
         arguments: &[Argument::new("sha1", ArgumentKind::String).multiple()],
-        ..plain(Group::Scripting, Flags::NOSCRIPT, script_exists)
+        tips: &["request_policy:all_shards", "response_policy:agg_logical_and"],
+        ..plain(Group::Scripting, Flags::NOSCRIPT.and(Flags::STALE), script_exists)
     },
     HostCommand {
         name: "show",
@@ -110,7 +114,7 @@ const SCRIPT_COMMANDS: &[HostCommand] = &[
         since: "8.0.0",
         arity: 3,
         arguments: &[Argument::new("sha1", ArgumentKind::String)],
-        ..plain(Group::Scripting, Flags::NOSCRIPT, script_show)
+        ..plain(Group::Scripting, Flags::NOSCRIPT.and(Flags::STALE), script_show)
     },
     HostCommand {
         name: "flush",
@@ -118,15 +122,35 @@ const SCRIPT_COMMANDS: &[HostCommand] = &[
         since: "2.6.0",
         complexity: "O(N), N being the number of scripts",
         arity: -2,
-        ..plain(Group::Scripting, Flags::NOSCRIPT, script_flush)
+        arguments: &[Argument::one_of("flush-type", &[Argument::word("ASYNC"), Argument::word("SYNC")])
+            .since("6.2.0")
+            .optional()],
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        history: &[("6.2.0", "ASYNC and SYNC.")],
+        ..plain(Group::Scripting, Flags::NOSCRIPT.and(Flags::STALE), script_flush)
     },
     HostCommand {
         name: "kill",
         summary: "Ends the running script.",
         since: "2.6.0",
         arity: -2,
+        tips: &["request_policy:all_shards", "response_policy:one_succeeded"],
         ..plain(Group::Scripting, Flags::NOSCRIPT.and(Flags::ALLOW_BUSY), |call| kill(call, false))
     },
+    Command::help("5.0.0", Group::Scripting, HELP),
+];
+
+const HELP: &[&str] = &[
+    "EXISTS <sha1> [<sha1> ...]",
+    "    Return whether scripts are known, by their digests.",
+    "FLUSH [ASYNC|SYNC]",
+    "    Forget all scripts.",
+    "KILL [ROLLBACK]",
+    "    End the running script; with ROLLBACK also one that has written, which is undone.",
+    "LOAD <script>",
+    "    Make a script known without running it.",
+    "SHOW <sha1>",
+    "    Return the text of a script.",
 ];
 
 const fn script_that_may_write(function: ScriptFn) -> HostCommand {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::command::{Command, Flags, Group, KeySpec, KeyUse};
+use crate::command::{Argument, Command, Flags, Group, KeySpec, KeyUse};
 use crate::keyspace::Presence;
 use crate::protocol::{ErrorReply, Reply};
 use crate::server::Server;
@@ -25,7 +25,7 @@ pub const COMMANDS: &[HostCommand] = &[
         summary: "Runs the queued commands of the transaction.",
         since: "1.2.0",
         complexity: "Depends on the commands of the transaction",
-        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::SKIP_SLOWLOG),
+        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::SKIP_COMMANDLOG),
         group: Group::Transactions,
         ..Command::host(HostHandler::Exec)
     },
@@ -43,6 +43,7 @@ pub const COMMANDS: &[HostCommand] = &[
         complexity: "O(1) for every key",
         arity: -2,
         keys: &[KeySpec::range(1, -1, 1, KeyUse::RO)],
+        arguments: &[Argument::key().multiple()],
         flags: UNHINDERED.and(Flags::NO_MULTI),
         ..transaction_command(watch)
     },

@@ -22,7 +22,7 @@ mod values;
 use crate::base::glob::{self, Case};
 use crate::protocol::ErrorReply;
 
-pub use directive::{Directive, Effect, Flags, Kind, NumberFormat};
+pub use directive::{Directive, Effect, Flags, Kind, NumberFormat, parse_memory};
 pub use load::{Accept, LineCheck, LoadError, Source};
 pub use quote::{quote, split};
 pub use shared::{ConfigReader, SharedConfig};
