@@ -40,6 +40,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
             complexity: "O(N), N being the number of users and of connections",
             arity: -3,
             arguments: &[USER_NAME.multiple()],
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             ..plain(Group::Server, ADMIN, delete)
         },
         HostCommand {
@@ -70,6 +71,11 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
             complexity: "O(N), N being the number of rules",
             arity: 3,
             arguments: &[USER_NAME],
+            history: &[
+                ("6.2.0", "Channel patterns."),
+                ("7.0.0", "Selectors, and rules about keys and channels as they are written."),
+                ("9.1.0", "Databases."),
+            ],
             ..plain(Group::Server, ADMIN, get)
         },
         Command::help("6.0.0", Group::Server, HELP),
@@ -100,6 +106,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
                 &[Argument::new("count", ArgumentKind::Integer), Argument::word("RESET")],
             )
             .optional()],
+            history: &[("7.2.0", "Each entry has a number, and when it was made and last changed.")],
             ..plain(Group::Server, ADMIN, log)
         },
         HostCommand {
@@ -108,6 +115,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
             since: "6.0.0",
             complexity: "O(N), N being the number of users",
             arity: 2,
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             ..plain(Group::Server, ADMIN, save)
         },
         HostCommand {
@@ -117,6 +125,12 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
             complexity: "O(N), N being the number of rules",
             arity: -3,
             arguments: &[USER_NAME, Argument::new("rule", ArgumentKind::String).optional().multiple()],
+            tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+            history: &[
+                ("6.2.0", "Channel patterns."),
+                ("7.0.0", "Selectors, and key patterns for reading or writing."),
+                ("9.1.0", "Databases."),
+            ],
             ..plain(Group::Server, ADMIN, set)
         },
         HostCommand {
