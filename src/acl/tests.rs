@@ -81,7 +81,7 @@ impl Model {
                 table.entries().iter().for_each(|entry| self.set(&entry.full_name, *allow));
             }
             Rule::Command(allow, name) => {
-                let entry = table.find(name.as_bytes()).expect("a known command");
+                let entry = table.find_full(name.as_bytes()).expect("a known command");
                 self.set_whole(entry, *allow, table);
             }
             Rule::Category(allow, name) => {

@@ -71,7 +71,7 @@ impl Conditions {
 
 /// Finds the entry that a request calls: a subcommand where the command is a container. `None`: unknown command.
 pub fn find_entry(server: &Server, args: &Args<'_>) -> Option<&'static Entry> {
-    let entry = server.table.find(args.first()?).filter(|entry| entry.parent.is_none())?;
+    let entry = server.table.find(args.first()?)?;
     if entry.subcommands.is_empty() || args.len() < 2 {
         return Some(entry);
     }
