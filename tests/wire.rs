@@ -312,3 +312,44 @@ fn nothing_waits_for_a_write_script_that_is_suspended_on_its_thread() {
     let pong: String = redis::cmd("PING").query(&mut blocked).expect("the server serves everyone again");
     assert_eq!(pong, "PONG");
 }
+
+#[test]
+fn runs_of_scripts_and_functions_are_counted() {
+    let server = Server::start(&[]);
+    let mut connection = server.connect();
+    let library = "#!lua name=lib\nredis.register_function('bump', function(keys) return redis.call('incr', keys[1]) end)";
+    redis::cmd("FUNCTION").arg("LOAD").arg(library).exec(&mut connection).expect("loaded");
+    for _ in 0..3 {
+        redis::cmd("FCALL").arg("bump").arg(1).arg("n").exec(&mut connection).expect("called");
+    }
+    let script = "for i = 1, 10 do redis.call('get', KEYS[1]) end return redis.error_reply('MY error')";
+    redis::cmd("EVAL")
+        .arg(script)
+        .arg(1)
+        .arg("n")
+        .query::<Value>(&mut connection)
+        .expect_err("its own error");
+    let slow = "for i = 1, 1e7 do end return 1";
+    redis::cmd("EVAL_RO").arg(slow).arg(0).exec(&mut connection).expect("computed");
+    let info: String = redis::cmd("INFO").arg("scriptstats").query(&mut connection).expect("info");
+    let line = |start: &str| info.lines().find(|line| line.starts_with(start)).expect(start).to_owned();
+    assert!(line("function_lib.bump:").contains("calls=3,failed=0"), "{info}");
+    assert!(line("function_lib.bump:").contains("commands=3,writes=3"), "{info}");
+    let scripts: Vec<&str> = info.lines().filter(|line| line.starts_with("script_")).collect();
+    assert_eq!(scripts.len(), 2, "{info}");
+    assert!(
+        scripts.iter().any(|line| line.contains("calls=1,failed=1") && line.contains("commands=10")),
+        "{info}"
+    );
+    let slices = |line: &str| -> u64 {
+        let (_, rest) = line.split_once("slices=").expect("slices");
+        rest.split(',').next().and_then(|number| number.parse().ok()).expect("a number")
+    };
+    assert!(scripts.iter().any(|line| slices(line) > 1), "{info}");
+    // The time of a script holds that of what it calls.
+    let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut connection).expect("info");
+    assert!(stats.contains("cmdstat_get:calls=10"), "{stats}");
+    redis::cmd("CONFIG").arg("RESETSTAT").exec(&mut connection).expect("reset");
+    let info: String = redis::cmd("INFO").arg("scriptstats").query(&mut connection).expect("info");
+    assert_eq!(info.trim(), "# Scriptstats");
+}

@@ -258,6 +258,7 @@ impl Engine {
                 name: function.name,
                 description: function.description,
                 flags: function.flags,
+                statistics: Default::default(),
             })
             .collect();
         let is_empty = functions.is_empty();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::flags::ScriptFlags;
+use super::statistics::ScriptStatistics;
 use crate::protocol::ErrorReply;
 
 /// The name of the only engine, as FUNCTION LIST and STATS show it.
@@ -20,6 +21,8 @@ pub struct Function {
     pub name: String,
     pub description: Option<Vec<u8>>,
     pub flags: ScriptFlags,
+    /// What is counted of its runs.
+    pub statistics: Arc<ScriptStatistics>,
 }
 
 /// A function that an interpreter can call.
@@ -213,6 +216,7 @@ mod tests {
             name: (*name).to_owned(),
             description: None,
             flags: ScriptFlags::NONE,
+            statistics: Default::default(),
         });
         Arc::new(Library::new(name.to_owned(), Arc::from(&b"#!lua\n"[..]), 5, functions.collect()))
     }

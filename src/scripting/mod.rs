@@ -19,6 +19,7 @@ mod random;
 mod run;
 mod sandbox;
 pub mod scripts;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod ticks;
@@ -28,5 +29,6 @@ pub use flags::ScriptFlags;
 pub use functions::{ENGINE_NAME, Function, FunctionHandle, Library, Registry};
 pub use host::{EffectTargets, LogLevel, ScriptHost};
 pub use scripts::{Origin, Script, ScriptCache, ScriptDigest};
+pub use statistics::{RunEnd, RunFigures, ScriptStatistics, ScriptTotals};
 
 use ticks::work;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use sha1::{Digest, Sha1};
 
 use super::flags::{ScriptFlags, script_shebang};
+use super::statistics::ScriptStatistics;
 use crate::protocol::ErrorReply;
 
 /// How many scripts that came by EVAL are kept.
@@ -58,13 +59,14 @@ impl ScriptDigest {
     }
 }
 
-/// A script's body, with what its first line declares. Never changes.
+/// A script's body, with what its first line declares. Never changes, but for what is counted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Script {
     digest: ScriptDigest,
     body: Arc<[u8]>,
     flags: ScriptFlags,
     shebang_len: usize,
+    statistics: ScriptStatistics,
 }
 
 impl Script {
@@ -72,7 +74,13 @@ impl Script {
     pub fn new(body: impl Into<Arc<[u8]>>) -> Result<Self, ErrorReply> {
         let body = body.into();
         let shebang = script_shebang(&body)?;
-        Ok(Script { digest: ScriptDigest::of(&body), body, flags: shebang.flags, shebang_len: shebang.len })
+        Ok(Script {
+            digest: ScriptDigest::of(&body),
+            body,
+            flags: shebang.flags,
+            shebang_len: shebang.len,
+            statistics: ScriptStatistics::default(),
+        })
     }
 
     pub fn digest(&self) -> ScriptDigest {
@@ -86,6 +94,11 @@ impl Script {
 
     pub fn flags(&self) -> ScriptFlags {
         self.flags
+    }
+
+    /// What is counted of its runs.
+    pub fn statistics(&self) -> &ScriptStatistics {
+        &self.statistics
     }
 
     /// The part of the body that Lua compiles.

@@ -75,6 +75,12 @@ impl Server {
     pub fn reset_stats(&self) {
         self.stats.reset();
         self.scripts.reset_evicted();
+        for (script, _) in self.scripts.all() {
+            script.statistics().reset();
+        }
+        for library in self.functions.get().libraries() {
+            library.functions().iter().for_each(|function| function.statistics.reset());
+        }
         for set in self.all_stats() {
             set.reset();
         }

@@ -592,6 +592,27 @@ impl<'s> Executor<'s> {
         note(self.server, self.reactor, &self.mark, session, entry, args, reply);
     }
 
+    /// As [`note`](Self::note), of a call that began at `began` and called others since. Returns how long it took.
+    pub fn note_since(
+        &self,
+        began: Instant,
+        session: &mut Session,
+        entry: &'static Entry,
+        args: &Args<'_>,
+        reply: &Reply<'_>,
+    ) -> Duration {
+        let now = Instant::now();
+        self.mark.set(now);
+        let elapsed = now.duration_since(began);
+        commandstats::record(self.server, self.reactor, session, entry, args, elapsed, reply);
+        elapsed
+    }
+
+    /// When the call that runs now began.
+    pub fn mark(&self) -> Instant {
+        self.mark.get()
+    }
+
     pub fn in_unit(&self) -> bool {
         self.depth > 0
     }

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Server;
 use super::admission::{Conditions, find_entry, is_without_subcommand};
@@ -25,8 +25,8 @@ use crate::acl::Context;
 use crate::command::{Args, Flags, Handler};
 use crate::protocol::{ErrorReply, Protocol, Reply};
 use crate::scripting::{
-    Code, EffectTargets, FunctionHandle, LogLevel, Progress, Registry, Script, ScriptCall, ScriptFlags,
-    ScriptHost, ScriptRun,
+    Code, EffectTargets, FunctionHandle, LogLevel, Progress, Registry, RunEnd, RunFigures, Script,
+    ScriptCall, ScriptFlags, ScriptHost, ScriptRun, ScriptStatistics,
 };
 
 /// How long a script runs before others get a turn.
@@ -55,6 +55,14 @@ impl Program {
         match self {
             Program::Script(script) => script.flags(),
             Program::Function(_, handle) => handle.function().flags,
+        }
+    }
+
+    /// What is counted of it.
+    pub fn statistics(&self) -> &ScriptStatistics {
+        match self {
+            Program::Script(script) => script.statistics(),
+            Program::Function(_, handle) => &handle.function().statistics,
         }
     }
 
@@ -239,11 +247,12 @@ fn first_slice(
         changes_before,
         targets: EffectTargets::ALL,
         shown: None,
+        figures: Figures { began: executor.mark(), slices: 0, commands: 0, writes: 0, killed: None },
     };
     match script.slice(executor, session) {
         Some(reply) => {
-            script.leave(executor, session);
-            Ok(reply)
+            script.finish(executor, session, entry, args, &reply);
+            Err(Begun::Ended)
         }
         None if script.may_go_away(executor) => {
             Err(Begun::Away(go_away(script, executor, session, entry, args)))
@@ -314,6 +323,17 @@ pub struct ScriptInProgress {
     targets: EffectTargets,
     /// Set when others can see it run: from its first suspension on.
     shown: Option<Arc<RunningScript>>,
+    figures: Figures,
+}
+
+/// What a run has come to so far.
+#[derive(Debug)]
+struct Figures {
+    began: Instant,
+    slices: u64,
+    commands: u64,
+    writes: u64,
+    killed: Option<RunEnd>,
 }
 
 impl std::fmt::Debug for ScriptInProgress {
@@ -341,9 +361,7 @@ impl ScriptInProgress {
                 break reply;
             }
         };
-        self.leave(executor, session);
-        session.reply(&reply);
-        executor.note(session, entry, args, &reply);
+        self.finish(executor, session, entry, args, &reply);
     }
 
     /// Goes on to the end without a turn for anybody: for what comes from a file or the primary, whose next command has to
@@ -361,7 +379,9 @@ impl ScriptInProgress {
     /// Runs for a slice. `None`: the script is not over.
     pub fn slice(&mut self, executor: &mut Executor<'_>, session: &mut Session) -> Option<Reply<'static>> {
         let reactor = executor.reactor;
-        let mut host = Host { executor, session, request: &self.request, targets: &mut self.targets };
+        self.figures.slices += 1;
+        let (targets, figures) = (&mut self.targets, &mut self.figures);
+        let mut host = Host { executor, session, request: &self.request, targets, figures };
         let progress = reactor.engine.borrow_mut().resume(&mut self.run, &mut host, SLICE);
         let Progress::Done(result) = progress else { return None };
         if let Reply::Error(error) = &result.reply
@@ -438,6 +458,7 @@ impl ScriptInProgress {
             );
             shown.set_kill(Kill::Rollback);
         }
+        let mut end = RunEnd::Killed;
         match shown.kill() {
             Kill::No => return None,
             Kill::Yes if shown.wrote.load(Relaxed) => return None,
@@ -448,9 +469,11 @@ impl ScriptInProgress {
                 if executor.is_writing() {
                     let core = executor.core_mut();
                     core.writes.rollback(&mut core.keyspace);
+                    end = RunEnd::Undone;
                 }
             }
         }
+        self.figures.killed = Some(end);
         let word = if shown.is_function { "FUNCTION" } else { "SCRIPT" };
         tracing::info!("Lua script killed by user with {word} KILL.");
         let message = format!("ERR Script killed by user with {word} KILL.");
@@ -459,8 +482,32 @@ impl ScriptInProgress {
         Some(Reply::Error(error))
     }
 
-    /// The script is over: what it did is published, and nobody waits for it any more.
-    pub fn leave(&mut self, executor: &mut Executor<'_>, session: &mut Session) {
+    /// The script is over: publishes what it did, answers, and counts it.
+    pub fn finish(
+        &mut self,
+        executor: &mut Executor<'_>,
+        session: &mut Session,
+        entry: &'static Entry,
+        args: &Args<'_>,
+        reply: &Reply<'_>,
+    ) {
+        self.leave(executor, session);
+        session.reply(reply);
+        let elapsed = executor.note_since(self.figures.began, session, entry, args, reply);
+        let failed = matches!(reply, Reply::Error(_));
+        let end = self.figures.killed.unwrap_or(if failed { RunEnd::Failed } else { RunEnd::Answered });
+        self.request.program.statistics().count(&RunFigures {
+            end,
+            elapsed,
+            slices: self.figures.slices,
+            commands: self.figures.commands,
+            writes: self.figures.writes,
+            reply_bytes: session.reply_bytes() as u64,
+        });
+    }
+
+    /// What the script did is published, and nobody waits for it any more.
+    fn leave(&mut self, executor: &mut Executor<'_>, session: &mut Session) {
         self.outer.restore(session);
         executor.end_unit(session);
         let Some(shown) = self.shown.take() else { return };
@@ -480,6 +527,7 @@ struct Host<'h, 's> {
     session: &'h mut Session,
     request: &'h ScriptRequest,
     targets: &'h mut EffectTargets,
+    figures: &'h mut Figures,
 }
 
 impl Host<'_, '_> {
@@ -544,7 +592,11 @@ impl Host<'_, '_> {
 impl ScriptHost for Host<'_, '_> {
     fn call(&mut self, args: &[&[u8]]) -> Reply<'_> {
         match self.admit(args) {
-            Ok(entry) => self.executor.call_for_script(self.session, entry, args),
+            Ok(entry) => {
+                self.figures.commands += 1;
+                self.figures.writes += u64::from(entry.writes());
+                self.executor.call_for_script(self.session, entry, args)
+            }
             Err(error) => {
                 let executor = &self.executor;
                 commandstats::record_rejected(executor.reactor, find_entry(executor.server, args));

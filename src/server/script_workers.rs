@@ -14,7 +14,6 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::client::{Client, Unblock};
-use super::commandstats;
 use super::execute::Executor;
 use super::reactor::Reactor;
 use super::script::ScriptInProgress;
@@ -83,7 +82,9 @@ impl Server {
         for job in std::mem::take(&mut queue.jobs) {
             self.scripts_running.remove(&job.shown);
             let error = crate::protocol::ErrorReply::new("ERR no thread can be started for the script");
-            answer(&job.session.client, job.is_silent, &Reply::Error(error));
+            let mut session = job.session;
+            session.reply(&Reply::Error(error));
+            answer(&session.client, job.is_silent, &session.out);
         }
     }
 
@@ -133,18 +134,15 @@ fn run_slice(server: &Arc<Server>, reactor: &Rc<Reactor>, mut job: Job) -> Optio
     let Some(reply) = killed.or_else(|| job.script.slice(&mut executor, &mut job.session)) else {
         return Some(job);
     };
-    job.script.leave(&mut executor, &mut job.session);
-    server.scripts_running.remove(&job.shown);
     let args: Vec<&[u8]> = job.args.iter().map(Vec::as_slice).collect();
-    let elapsed = job.shown.started.elapsed();
-    commandstats::record(server, reactor, &mut job.session, job.entry, &args, elapsed, &reply);
-    answer(&job.session.client, job.is_silent, &reply);
+    job.script.finish(&mut executor, &mut job.session, job.entry, &args, &reply);
+    answer(&job.session.client, job.is_silent, &job.session.out);
     None
 }
 
-fn answer(client: &Client, is_silent: bool, reply: &Reply<'_>) {
+fn answer(client: &Client, is_silent: bool, reply: &[u8]) {
     if !is_silent {
-        client.send(reply);
+        client.send_bytes(reply);
     }
     client.unblock(Unblock::Answered);
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::command::{Argument, ArgumentKind, Command, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
+use crate::scripting::ScriptTotals;
 use crate::server::Server;
 use crate::server::admission::Conditions;
 use crate::server::call::{Call, Reads};
@@ -54,6 +55,7 @@ const SECTIONS: &[Section] = &[
     Section { name: "cpu", title: "CPU", shown: Shown::Default, write: cpu },
     Section { name: "commandstats", title: "Commandstats", shown: Shown::All, write: commandstats },
     Section { name: "latencystats", title: "Latencystats", shown: Shown::All, write: latencystats },
+    Section { name: "scriptstats", title: "Scriptstats", shown: Shown::All, write: scriptstats },
     Section { name: "errorstats", title: "Errorstats", shown: Shown::Default, write: errorstats },
     Section {
         name: "cluster",
@@ -333,6 +335,38 @@ fn cpu(lines: &mut Lines, _server: &Arc<Server>, _core: &Core) {
     lines.put("used_cpu_user", format_args!("{:.6}", seconds(usage.ru_utime)));
     lines.put("used_cpu_sys_children", "0.000000");
     lines.put("used_cpu_user_children", "0.000000");
+}
+
+/// One line for each script and function that ever ran.
+fn scriptstats(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
+    let mut scripts = server.scripts.all();
+    scripts.sort_by_key(|(script, _)| script.digest());
+    for (script, _) in &scripts {
+        let digest = script.digest().hex();
+        put_totals(lines, "script", &String::from_utf8_lossy(&digest), script.statistics().totals());
+    }
+    for library in server.functions.get().libraries() {
+        for function in library.functions() {
+            let name = format!("{}.{}", library.name(), function.name);
+            put_totals(lines, "function", &name, function.statistics.totals());
+        }
+    }
+}
+
+fn put_totals(lines: &mut Lines, kind: &str, name: &str, totals: Option<ScriptTotals>) {
+    let Some(totals) = totals else { return };
+    let ScriptTotals { calls, failed, killed, undone, microseconds, slices, commands, writes, .. } = totals;
+    lines.put(
+        format_args!("{kind}_{name}"),
+        format_args!(
+            "calls={calls},failed={failed},killed={killed},rolled_back={undone},usec={microseconds},usec_per_call={:.2},\
+             p50_usec={},p99_usec={},slices={slices},commands={commands},writes={writes},reply_bytes={}",
+            microseconds as f64 / calls as f64,
+            totals.p50_us,
+            totals.p99_us,
+            totals.reply_bytes,
+        ),
+    );
 }
 
 fn commandstats(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
