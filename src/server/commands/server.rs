@@ -34,7 +34,7 @@ pub const COMMANDS: &[HostCommand] = &[
 ];
 
 fn time(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
-    let now_us = call.server().now_us();
+    let now_us = call.executor.now_us;
     let part = |number: u64| Reply::Owned(number.to_string().into_bytes());
     Ok(Reply::Array(vec![part(now_us / 1_000_000), part(now_us % 1_000_000)]).into())
 }
