@@ -189,7 +189,7 @@ fn replies_are_valkeys() {
 #[test]
 fn replicas_of_either_make_have_the_same() {
     let Some(valkey) = Program::valkey() else { return };
-    let ours = Server::start(&[]);
+    let mut ours = Server::start(&["--appendonly", "yes"]);
     let theirs = Server::start_program(&valkey, &[]);
     let follow = |program: &Program, primary: &Server| {
         let replica =
@@ -222,4 +222,10 @@ fn replicas_of_either_make_have_the_same() {
             assert_eq!(primary.info_number("sync_full"), 1, "SEED={seed}: a replica was lost");
         }
     }
+    // And what they become in the AOF, with the limits that the server has again when it comes back.
+    run(&ours, &theirs, 0).unwrap_or_else(|what| panic!("{what}"));
+    let digest = ours.call("DEBUG DIGEST");
+    ours.kill();
+    ours.restart();
+    assert_eq!(ours.call("DEBUG DIGEST"), digest, "the AOF holds another dataset");
 }
