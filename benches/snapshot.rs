@@ -1,7 +1,7 @@
 //! What a version of the dataset costs: taking it, the first writes beside it, writing it out as RDB.
 //!
-//! A write beside a snapshot copies what it shares with it: a segment of keys, or a node of a collection, never the
-//! whole. So each of these is a matter of microseconds, however large the dataset is.
+//! A write beside a snapshot copies what it shares with it: a segment of keys, or the pointers to a collection's parts
+//! and one of the parts, never the whole.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -593,11 +593,16 @@ fn move_element(
     }
     transaction.list(destination)?;
     let limits = transaction.limits();
-    let element = transaction.change_list(source)?.and_then(|list| list.pop(from, &limits));
+    let rotates = source == destination;
+    let element = transaction
+        .change_list(source)?
+        .and_then(|list| if rotates { list.rotate(from, to, &limits) } else { list.pop(from, &limits) });
     let Some(element) = element else { return Ok(None) };
     let mut buffer = TextBuffer::new();
     let text = element.as_element().text(&mut buffer).to_vec();
-    transaction.list_or_new(destination, List::new)?.push(to, &[&text], &limits);
+    if !rotates {
+        transaction.list_or_new(destination, List::new)?.push(to, &[&text], &limits);
+    }
     // The move counts as one change: the one that `popped` counts.
     transaction.changed(EventClasses::LIST, push_event(to), destination, 0);
     popped(transaction, source, from, 1);

@@ -234,6 +234,12 @@ fn busy_exception(entry: &Entry, args: &Args<'_>) -> bool {
             && args[1].first().is_some_and(|c| c.eq_ignore_ascii_case(&b'n'))
 }
 
+/// Is a script waited for that is not busy yet, although a busy one would be passed? The end of the server would give up
+/// what the script has done.
+pub fn waits_for_short_scripts(server: &Server, entry: &Entry) -> bool {
+    entry.spec.name == "shutdown" && !server.conditions.has(Conditions::BUSY)
+}
+
 fn allowed_while_subscribed(entry: &Entry) -> bool {
     let allowed = [
         "ping",

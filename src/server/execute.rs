@@ -361,6 +361,13 @@ impl<'s> Executor<'s> {
                 // Admission finds the subcommand or refuses the request.
                 session.reply(&Reply::Error(ErrorReply::SYNTAX));
             }
+            Handler::Host(HostHandler::Plain(_))
+                if self.server.scripts_running.holds()
+                    && admission::waits_for_short_scripts(self.server, entry)
+                    && self.hold_write().is_err() =>
+            {
+                return Execution::Held(admission::Hold::Script);
+            }
             Handler::Host(HostHandler::Plain(function)) => {
                 let outcome = function(&mut Call::new(self, session, entry, args));
                 return self.host_outcome(session, entry, args, outcome);

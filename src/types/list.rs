@@ -6,7 +6,7 @@
 //!
 //! Invariant: no node is empty.
 
-use crate::types::element::{Element, OwnedElement};
+use crate::types::element::{Element, OwnedElement, TextBuffer};
 use crate::types::limits::Limits;
 use crate::types::packed::{Elements, Encoded, MAX_ELEMENTS, Packed};
 use crate::types::thin::{Form, View, ViewMut};
@@ -284,12 +284,24 @@ impl List {
 
     /// Takes the element at one end.
     pub fn pop(&mut self, end: End, limits: &Limits) -> Option<OwnedElement> {
-        let popped = match self.0.view_mut() {
-            ViewMut::Small(block) => pop_packed(block, end)?,
-            ViewMut::Large(tree) => pop_node(tree, end)?,
-        };
+        let popped = self.take(end)?;
         self.shrink(limits);
         Some(popped)
+    }
+
+    fn take(&mut self, end: End) -> Option<OwnedElement> {
+        match self.0.view_mut() {
+            ViewMut::Small(block) => pop_packed(block, end),
+            ViewMut::Large(tree) => pop_node(tree, end),
+        }
+    }
+
+    /// Moves an element from one end to an end, and returns it. The form is decided when it is in its new place.
+    pub fn rotate(&mut self, from: End, to: End, limits: &Limits) -> Option<OwnedElement> {
+        let element = self.take(from)?;
+        self.push(to, &[element.as_element().text(&mut TextBuffer::new())], limits);
+        self.shrink(limits);
+        Some(element)
     }
 
     /// Takes the element at the head.

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use understudy::base::crc64::crc64;
+
 use super::{assert_kept, with_data};
-use crate::common::client::{Client, encode};
-use crate::common::server::Server;
+use crate::common::client::{Client, Reply, encode};
+use crate::common::server::{Program, Server};
 use crate::common::wait_until;
 
 fn answer(server: &Server, bytes: &[u8]) -> Vec<u8> {
@@ -131,9 +133,7 @@ fn payloads_of_functions_are_not_trusted() {
         "LOAD",
         "#!lua name=lib\nserver.register_function('f', function() return 1 end)",
     ]);
-    let crate::common::client::Reply::Bulk(sound) = client.call("FUNCTION DUMP") else {
-        panic!("no payload")
-    };
+    let Reply::Bulk(sound) = client.call("FUNCTION DUMP") else { panic!("no payload") };
     let mut random = fastrand::Rng::with_seed(2);
     for number in 0..sound.len() * 2 {
         let mut payload = sound.clone();
@@ -148,4 +148,77 @@ fn payloads_of_functions_are_not_trusted() {
     assert_eq!(client.call_args(&[&b"FUNCTION"[..], b"RESTORE", &sound, b"REPLACE"]).text(), "OK");
     assert_eq!(client.call("FCALL f 0").integer(), 1);
     assert_kept(&server);
+}
+
+/// Payloads of DUMP by ours and by a real server, in all their encodings, with bytes that were changed: with a wrong
+/// checksum they are refused at once, with a right one they are looked at.
+#[test]
+fn payloads_of_values_are_not_trusted() {
+    let server = with_data(&[]);
+    let mut client = server.client();
+    let mut random = fastrand::Rng::with_seed(4);
+    let writers: Vec<Program> = [Some(Program::ours()), Program::valkey()].into_iter().flatten().collect();
+    for writer in writers {
+        for options in [&[][..], &["--hash-max-listpack-entries", "2", "--zset-max-listpack-entries", "2"]] {
+            let other = Server::start_program(&writer, options);
+            let mut source = other.client();
+            for words in [
+                "SET string value",
+                "SET number 12345",
+                "RPUSH list a b 1 -5 70000 c",
+                "SADD integers 1 2 300000",
+                "SADD set a b 1",
+                "HSET hash f v g 7",
+                "ZADD sorted 1.5 a 2 b -inf c",
+                "HSETEX expiring EX 1000 FIELDS 1 f v",
+            ] {
+                source.ok(words);
+            }
+            for key in ["string", "number", "list", "integers", "set", "hash", "sorted", "expiring"] {
+                let Reply::Bulk(sound) = source.call(&format!("DUMP {key}")) else {
+                    panic!("no payload of {key}")
+                };
+                let mut restore = |payload: &[u8]| {
+                    client.call_args(&[&b"RESTORE"[..], b"restored", b"0", payload, b"REPLACE"])
+                };
+                assert_eq!(restore(&sound).text(), "OK", "{key}");
+                for _ in 0..60 {
+                    let mut payload = sound.clone();
+                    let body = payload.len() - 10;
+                    payload[random.usize(..body)] = random.u8(..);
+                    if payload != sound {
+                        assert_eq!(
+                            restore(&payload).text(),
+                            "ERR DUMP payload version or checksum are wrong"
+                        );
+                    }
+                    let end = payload.len() - 8;
+                    let sum = crc64(0, &payload[..end]);
+                    payload[end..].copy_from_slice(&sum.to_le_bytes());
+                    let reply = restore(&payload);
+                    let expected = ["OK", "ERR Bad data format"];
+                    assert!(expected.contains(&&*reply.text()), "{key}: {reply:?}");
+                    if !reply.is_error() {
+                        // What was taken can be looked at.
+                        restored_is_whole(&server);
+                    }
+                }
+            }
+        }
+    }
+    assert_kept(&server);
+}
+
+fn restored_is_whole(server: &Server) {
+    let mut client = server.client();
+    let words = match client.call("TYPE restored").text().as_str() {
+        "string" => "GET restored",
+        "list" => "LRANGE restored 0 -1",
+        "set" => "SMEMBERS restored",
+        "hash" => "HGETALL restored",
+        "zset" => "ZRANGE restored 0 -1 WITHSCORES",
+        _ => "TTL restored",
+    };
+    client.ok(words);
+    client.ok("DEBUG DIGEST");
 }

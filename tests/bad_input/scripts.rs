@@ -226,3 +226,24 @@ fn greedy_scripts_end_at_the_limit() {
     assert!(server.info_number("used_memory") < 100_000_000);
     assert_kept(&server);
 }
+
+#[test]
+fn a_script_that_is_not_busy_ends_before_the_server() {
+    let mut server = with_data(&["--save", "3600 1"]);
+    let mut client = server.client();
+    let library = "#!lua name=lib
+server.register_function('slow', function()
+  local started = os.clock() repeat until os.clock() - started > 0.3
+  return server.call('INCR', 'slow')
+end)";
+    client.call_args(&["FUNCTION", "LOAD", library]);
+    let mut caller = server.client();
+    caller.send(&["FCALL", "slow", "0"]).expect("sent");
+    wait_until("it runs", || !client.call("FUNCTION STATS").items()[1].is_nil());
+    client.send(&["SHUTDOWN", "SAVE"]).expect("sent");
+    assert_eq!(caller.read().expect("a reply").integer(), 1);
+    assert!(server.wait_for_exit().success());
+    server.restart();
+    assert_kept(&server);
+    assert_eq!(server.call("GET slow").text(), "1");
+}

@@ -4,7 +4,21 @@ use crate::common::client::Reply;
 
 /// Commands whose elements come in an order that Valkey leaves open.
 const UNORDERED: &[&str] = &[
-    "smembers", "sinter", "sunion", "sdiff", "hgetall", "hkeys", "hvals", "keys", "scan", "sscan", "hscan",
+    "smembers",
+    "sinter",
+    "sunion",
+    "sdiff",
+    "hgetall",
+    "hkeys",
+    "hvals",
+    "keys",
+    "scan",
+    "spop",
+    "srandmember",
+    "hrandfield",
+    "zrandmember",
+    "sscan",
+    "hscan",
     "zscan",
 ];
 
@@ -18,9 +32,16 @@ const CLOCKS_APART: i64 = 5_000;
 
 /// Compares the replies to one call, and keeps track of the transaction that it may belong to.
 pub fn same(queued: &mut Option<Vec<String>>, call: &[Vec<u8>], ours: &Reply, theirs: &Reply) -> bool {
-    let name = String::from_utf8_lossy(&call[0]).to_lowercase();
+    // A script is compared as the command that it calls, and begins or ends no transaction.
+    let in_script = call[0] == b"EVAL";
+    let name = String::from_utf8_lossy(&call[if in_script { 3 } else { 0 }]).to_lowercase();
     let is_queued = *theirs == Reply::Line(b"+QUEUED".to_vec());
     match (name.as_str(), queued.as_mut()) {
+        (_, Some(names)) if is_queued => {
+            names.push(name);
+            ours == theirs
+        }
+        _ if in_script => same_reply(&name, ours, theirs),
         ("exec", Some(names)) => {
             let names = std::mem::take(names);
             *queued = None;
@@ -41,10 +62,6 @@ pub fn same(queued: &mut Option<Vec<String>>, call: &[Vec<u8>], ours: &Reply, th
             if !theirs.is_error() {
                 *queued = Some(Vec::new());
             }
-            ours == theirs
-        }
-        (_, Some(names)) if is_queued => {
-            names.push(name);
             ours == theirs
         }
         _ => same_reply(&name, ours, theirs),

@@ -176,6 +176,14 @@ const CALLS: &[&str] = &[
     "SORT_RO $o ALPHA",
 ];
 
+/// Random choices of so many that all are chosen.
+const ALL: &[&str] = &[
+    "SPOP $t 1000",
+    "SRANDMEMBER $t 1000",
+    "HRANDFIELD $h 1000 [WITHVALUES]",
+    "ZRANDMEMBER $z 1000 [WITHSCORES]",
+];
+
 /// Calls that would wait, in transactions, where they do not.
 const BLOCKING: &[&str] = &[
     "BLPOP $l $l $n",
@@ -300,6 +308,13 @@ const SCORES: &[&str] = &["-inf", "+inf", "0", "(0", "1", "(1", "2", "(2.5", "-1
 const LEX: &[&str] = &["-", "+", "[a", "(a", "[f1", "(f2", "[f3", "[z", "(", "["];
 const GLOBS: &[&str] = &["*", "s*", "?1", "[lh]*", "f[1-3]", "*\\*", "", "[^a]*", "a*c"];
 
+/// What calls a command from a script.
+pub const SCRIPT: &str = "return redis.pcall(unpack(ARGV))";
+
+fn in_script(words: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    [&b"EVAL"[..], SCRIPT.as_bytes(), b"0"].into_iter().map(<[u8]>::to_vec).chain(words).collect()
+}
+
 pub struct Generator {
     pub random: fastrand::Rng,
     /// The names of the commands in the transaction that is being put together.
@@ -325,11 +340,15 @@ impl Generator {
             (Some(_), 0..12) => "EXEC",
             (Some(_), 12..14) => self.one_of(&["DISCARD", "MULTI", "WATCH $k"]),
             (Some(_), 14..30) => self.one_of(BLOCKING),
+            (_, 98..) => {
+                let template = self.one_of(ALL);
+                return self.expand(template);
+            }
             _ => self.one_of(CALLS),
         };
         let mut words = self.expand(template);
         self.spoil(&mut words);
-        words
+        if self.random.u8(..12) == 0 { in_script(words) } else { words }
     }
 
     /// Now and then too many words, too few, or a wrong one. The name stays.

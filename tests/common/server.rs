@@ -238,11 +238,14 @@ impl Drop for Server {
 }
 
 fn spawn(program: &Program, port: u16, folder: &Path, options: &[String]) -> Child {
+    // To run the same tests on, say, several threads: UNDERSTUDY_OPTIONS="--io-threads 3".
+    let more = std::env::var("UNDERSTUDY_OPTIONS").ok().filter(|_| program.ours).unwrap_or_default();
     let log = File::options().create(true).append(true).open(folder.join("log")).expect("a log");
     Command::new(&program.path)
         .args(["--port", &port.to_string(), "--dir"])
         .arg(folder)
         .args(OPTIONS)
+        .args(more.split_whitespace())
         .args(options)
         .current_dir(folder)
         .stdin(Stdio::null())

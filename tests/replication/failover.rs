@@ -208,6 +208,7 @@ fn read_only_scripts_run_through_a_pause_and_a_failover() {
     client.ok("CLIENT UNPAUSE");
     assert_eq!(writer.read().expect("a reply").text(), "OK");
     assert_eq!(client.call("GET k").text(), "after");
+    trio.settle();
     // On every server, while the role moves from one to another.
     let ports = trio.ports();
     let stop = AtomicBool::new(false);

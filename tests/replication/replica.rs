@@ -231,3 +231,32 @@ fn info_and_role_say_how_things_are() {
     let mut client = primary.client();
     wait_until("it is gone", || client.info("connected_slaves") == "0");
 }
+
+#[test]
+fn waitaof_counts_disks() {
+    let files = ["--appendonly", "yes", "--appendfsync", "always"];
+    let primary = Server::start(&files);
+    let mut client = primary.client();
+    let counts = |client: &mut Client, words: &str| {
+        let reply = client.ok(words);
+        (reply.items()[0].integer(), reply.items()[1].integer())
+    };
+    client.ok("INCR n");
+    assert_eq!(counts(&mut client, "WAITAOF 1 0 10000"), (1, 0));
+    let replica = Server::replica_of(primary.port, &files);
+    client.ok("INCR n");
+    assert_eq!(counts(&mut client, "WAITAOF 1 1 20000"), (1, 1));
+    assert_eq!(counts(&mut client, "WAITAOF 1 2 50"), (1, 1));
+    refused(
+        &mut replica.client(),
+        &["WAITAOF", "0", "1", "0"],
+        "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and \
+         are not propagated.",
+    );
+    let plain = Server::start(&[]);
+    refused(
+        &mut plain.client(),
+        &["WAITAOF", "1", "0", "0"],
+        "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+    );
+}
