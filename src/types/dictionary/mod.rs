@@ -470,7 +470,7 @@ pub struct Iter<'a, T> {
     remaining: usize,
 }
 
-impl<'a, T> Iterator for Iter<'a, T> {
+impl<'a, T: Item> Iterator for Iter<'a, T> {
     type Item = &'a T;
 
     fn next(&mut self) -> Option<&'a T> {
@@ -479,7 +479,14 @@ impl<'a, T> Iterator for Iter<'a, T> {
                 self.remaining -= 1;
                 return Some(item);
             }
-            self.slots = self.segments.next()?.slots().iter();
+            // Whoever walks over all items waits for memory more than for anything else: the misses of a segment's
+            // items overlap, and with them that of the next segment.
+            let slots = self.segments.next()?.slots();
+            slots.iter().flatten().for_each(T::prefetch);
+            if let Some(next) = self.segments.as_slice().first() {
+                next.prefetch_count();
+            }
+            self.slots = slots.iter();
         }
     }
 
@@ -488,5 +495,5 @@ impl<'a, T> Iterator for Iter<'a, T> {
     }
 }
 
-impl<T> ExactSizeIterator for Iter<'_, T> {}
-impl<T> std::iter::FusedIterator for Iter<'_, T> {}
+impl<T: Item> ExactSizeIterator for Iter<'_, T> {}
+impl<T: Item> std::iter::FusedIterator for Iter<'_, T> {}
