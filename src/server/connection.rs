@@ -194,7 +194,7 @@ impl Connection {
         } else {
             let number = self.session.client.number;
             if self.session.client.is(Traits::ANNOUNCED) {
-                self.server.turn_soon(|roles, turn| roles.replication.closed(number, turn)).await;
+                self.server.connection_closed(number).await;
             }
             self.server.clients.remove(number);
         }

@@ -46,6 +46,9 @@ pub struct Persistence {
     pub aof_base_size: AtomicU64,
     /// The offset up to which the AOF is on the disk.
     pub aof_synced_offset: AtomicU64,
+    /// Grows when the files begin to hold another history. Odd while its base is not complete: nothing of it counts as
+    /// synced until then.
+    aof_history: AtomicU64,
     last_attempt_seconds: AtomicU64,
     pub loading: Loading,
 }
@@ -113,6 +116,7 @@ impl Default for Persistence {
             aof_size: AtomicU64::new(0),
             aof_base_size: AtomicU64::new(0),
             aof_synced_offset: AtomicU64::new(0),
+            aof_history: AtomicU64::new(0),
             last_attempt_seconds: AtomicU64::new(0),
             loading: Loading::default(),
         }
@@ -120,6 +124,27 @@ impl Default for Persistence {
 }
 
 impl Persistence {
+    /// The AOF is to hold another history: that its files are on the disk says nothing until there is a base.
+    pub fn begin_aof_history(&self) {
+        let history = self.aof_history.load(Relaxed);
+        self.aof_history.store(history + 1 + history % 2, Relaxed);
+        self.aof_synced_offset.store(0, Relaxed);
+    }
+
+    /// The base of the stream's history up to `offset` is complete and on the disk.
+    fn base_is_complete(&self, offset: u64) {
+        let history = self.aof_history.load(Relaxed);
+        self.aof_history.store(history + history % 2, Relaxed);
+        self.aof_synced_offset.fetch_max(offset, Relaxed);
+    }
+
+    /// The files of this history are on the disk up to `offset`.
+    fn note_synced(&self, history: u64, offset: u64) {
+        if history.is_multiple_of(2) && history == self.aof_history.load(Relaxed) {
+            self.aof_synced_offset.fetch_max(offset, Relaxed);
+        }
+    }
+
     pub fn saving(&self) -> Option<Saving> {
         self.saving.lock().clone()
     }
@@ -418,7 +443,7 @@ impl Server {
                 let began = self.latency.begin();
                 writer.file.sync_data()?;
                 self.latency.end(event::AOF_FSYNC_ALWAYS, began, self.now_ms());
-                self.persistence.aof_synced_offset.store(writer.written, Relaxed);
+                self.persistence.note_synced(self.persistence.aof_history.load(Relaxed), writer.written);
             }
             Ok(())
         });
@@ -447,7 +472,7 @@ impl Server {
     /// Once a second: what was written is brought to the disk, if `appendfsync` is everysec; what could not be written
     /// is tried again.
     pub fn sync_aof(self: &Arc<Self>) {
-        let (file, written) = {
+        let (file, written, history) = {
             let mut aof = self.persistence.aof.lock();
             let Some(writer) = &mut *aof else { return };
             if !writer.pending.is_empty() || !self.persistence.aof_write_ok.load(Relaxed) {
@@ -459,12 +484,12 @@ impl Server {
                 return;
             }
             let Ok(file) = writer.file.duplicate() else { return };
-            (file, writer.written)
+            (file, writer.written, self.persistence.aof_history.load(Relaxed))
         };
         let server = self.clone();
         spawn("aof-sync", move || match file.sync_data() {
             Ok(()) => {
-                server.persistence.aof_synced_offset.fetch_max(written, Relaxed);
+                server.persistence.note_synced(history, written);
                 server.acknowledged();
             }
             Err(error) => tracing::warn!("Fail to fsync the AOF file: {error}"),
@@ -479,7 +504,7 @@ impl Server {
         writer.pending.extend_from_slice(&bytes);
         self.write_pending(writer);
         writer.file.sync_data()?;
-        self.persistence.aof_synced_offset.store(writer.written, Relaxed);
+        self.persistence.note_synced(self.persistence.aof_history.load(Relaxed), writer.written);
         Ok(())
     }
 
@@ -527,6 +552,7 @@ impl Server {
         };
         self.persistence.rewrite_is_scheduled.store(false, Relaxed);
         let moment = self.moment(core);
+        let offset = moment.offset;
         tracing::info!("Background append only file rewriting started by pid {}", std::process::id());
         let server = self.clone();
         spawn("aof-rewrite", move || {
@@ -537,6 +563,8 @@ impl Server {
             if result.is_ok() && !saving.cancelled.load(Relaxed) {
                 // It may have been disowned until now.
                 server.note_history(&mut server.core.write());
+                server.persistence.base_is_complete(offset);
+                server.acknowledged();
             }
             *server.persistence.saving.lock() = None;
             server
@@ -589,6 +617,7 @@ impl Server {
         }
         let (file, sequence) = writer.files.begin_incr()?;
         writer.file = file;
+        writer.written = core.stream.offset();
         writer.state.incrs.push(IncrStart { sequence, offset: core.stream.offset() });
         writer.files.save_state(&writer.state)?;
         Ok(sequence)

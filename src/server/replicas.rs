@@ -267,12 +267,7 @@ pub async fn serve(
     .run()
     .await;
     server.followers.write().retain(|other| other.number != client.number);
-    server
-        .turn_soon(|roles, turn| {
-            roles.detach(client.number);
-            roles.replication.closed(client.number, turn);
-        })
-        .await;
+    server.connection_closed(client.number).await;
     server.clients.remove(client.number);
 }
 

@@ -58,6 +58,8 @@ pub struct Roles {
     links: Option<UnboundedSender<LinkOrder>>,
     /// The dataset of a full sync, until the turn that reports it takes it over.
     loaded: Option<Loaded>,
+    /// What is to be done as soon as the dataset is free.
+    postponed: Vec<Action>,
 }
 
 impl Roles {
@@ -68,6 +70,7 @@ impl Roles {
             coordinator: Coordinator::default(),
             gate: PauseGate::default(),
             attached: HashMap::new(),
+            postponed: Vec::new(),
             transfers: HashMap::new(),
             link: None,
             links: None,
@@ -192,7 +195,7 @@ impl Server {
     ) -> R {
         let mut guard = self.roles.lock();
         let roles = &mut *guard;
-        let mut actions = Vec::new();
+        let mut actions = std::mem::take(&mut roles.postponed);
         let mut fresh = fresh_id;
         let mut turn = Turn {
             now_ms: self.uptime_ms(),
@@ -232,6 +235,35 @@ impl Server {
         loop {
             if let Some(mut core) = self.core.try_write_for(GUARD_PATIENCE) {
                 return self.turn(&mut core, event);
+            }
+            tokio::time::sleep(GUARD_PAUSE).await;
+        }
+    }
+
+    /// The connection of a replica, or of one that had announced itself as one, is closed. That is known at once, also
+    /// while a script holds the dataset: it may wait for just that. What has to be done about it is done after the script.
+    pub async fn connection_closed(self: &Arc<Self>, connection: ConnectionId) {
+        let closed = |roles: &mut Roles, turn: &mut Turn<'_>| {
+            roles.detach(connection);
+            roles.replication.closed(connection, turn);
+        };
+        loop {
+            if let Some(mut core) = self.core.try_write_for(GUARD_PATIENCE) {
+                return self.turn(&mut core, closed);
+            }
+            if self.scripts_running.holds() {
+                let mut guard = self.roles.lock();
+                let roles = &mut *guard;
+                let mut actions = Vec::new();
+                let mut fresh = fresh_id;
+                let stream =
+                    StreamView { end: self.stream_end.load(Relaxed), kept_from: None, fsynced: None };
+                let now_ms = self.uptime_ms();
+                let mut turn = Turn { now_ms, stream, fresh_id: &mut fresh, actions: &mut actions };
+                closed(roles, &mut turn);
+                roles.postponed.append(&mut actions);
+                self.note_conditions(roles);
+                return;
             }
             tokio::time::sleep(GUARD_PAUSE).await;
         }
@@ -376,6 +408,7 @@ impl Server {
         self.note_history(core);
         // Until the new base is complete the files do not add up to any position: a restart must not ask to go on.
         self.disown_history(fresh_id().as_str());
+        self.persistence.begin_aof_history();
         self.cancel_saving(SavingKind::Aof);
         match self.rewrite_aof(core) {
             Ok(true) => {}

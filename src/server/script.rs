@@ -569,7 +569,9 @@ impl Host<'_, '_> {
         if conditions.has(Conditions::STALE) && !flags.has(Flags::STALE) {
             return Err(ErrorReply::new("ERR Can not execute the command on a stale replica"));
         }
-        if flags.has(Flags::WRITE) {
+        // What has begun to write is not stopped half-way by what happens to the server meanwhile.
+        let has_written = self.figures.writes > 0;
+        if flags.has(Flags::WRITE) && !has_written {
             if conditions.has(Conditions::REPLICA) && server.config().replica_read_only {
                 return Err(ErrorReply::new("READONLY You can't write against a read only replica."));
             }
@@ -580,8 +582,9 @@ impl Host<'_, '_> {
                 return Err(ErrorReply::new("NOREPLICAS Not enough good replicas to write."));
             }
         }
-        let may_grow =
-            self.request.is_read_only() || self.request.program.flags().contains(ScriptFlags::ALLOW_OOM);
+        let may_grow = has_written
+            || self.request.is_read_only()
+            || self.request.program.flags().contains(ScriptFlags::ALLOW_OOM);
         if conditions.has(Conditions::OVER_MEMORY) && flags.has(Flags::DENYOOM) && !may_grow {
             return Err(ErrorReply::new("OOM command not allowed when used memory > 'maxmemory'."));
         }
