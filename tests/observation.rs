@@ -21,7 +21,13 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .expect("the server starts");
-        Server { process, folder }
+        let server = Server { process, folder };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // While the dataset is loaded, of which there is none here, most calls are refused.
+        while server.connect().ask("DBSIZE").starts_with('-') {
+            assert!(Instant::now() < deadline, "the server does not get ready");
+        }
+        server
     }
 
     fn connect(&self) -> Connection {
