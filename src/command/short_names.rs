@@ -1,19 +1,27 @@
 //! An index of names of up to sixteen bytes, which is nearly all of them: a name is one number, compared at once.
 //!
-//! Invariant: no stored key is 0, the mark of an empty slot (a name has at least one byte).
+//! Invariant: no stored key has the length 0, the mark of an empty slot.
 
 use super::CommandId;
 
 const SLOTS: usize = 1024;
 
+/// A name of up to sixteen bytes in lower case: its first and its last bytes, which overlap in most, and its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Key {
+    head: u64,
+    tail: u64,
+    length: usize,
+}
+
 #[derive(Debug)]
 pub struct ShortNames {
-    slots: Box<[(u128, CommandId)]>,
+    slots: Box<[(Key, CommandId)]>,
 }
 
 impl Default for ShortNames {
     fn default() -> Self {
-        ShortNames { slots: vec![(0, CommandId(0)); SLOTS].into_boxed_slice() }
+        ShortNames { slots: vec![(Key::default(), CommandId(0)); SLOTS].into_boxed_slice() }
     }
 }
 
@@ -21,12 +29,10 @@ impl ShortNames {
     /// All of `names` that are short. At most half of the slots are ever taken; names beyond that are left out.
     pub fn of<'n>(names: impl Iterator<Item = (&'n [u8], CommandId)>) -> Self {
         let mut index = ShortNames::default();
-        let short = names.filter_map(|(name, id)| pack(name).map(|key| (key, id)));
+        let short = names.filter_map(|(name, id)| Key::of(name).map(|key| (key, id)));
         for (key, id) in short.take(SLOTS / 2) {
-            let free = index
-                .probe(key)
-                .find(|slot| matches!(index.slots[*slot].0, found if found == 0 || found == key));
-            if let Some(slot) = free {
+            let is_free = |slot: &usize| index.slots[*slot].0.length == 0 || index.slots[*slot].0 == key;
+            if let Some(slot) = probe(key).find(is_free) {
                 index.slots[slot] = (key, id);
             }
         }
@@ -36,32 +42,58 @@ impl ShortNames {
     /// The command of a name in any case. `None` also for names that are not short.
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<CommandId> {
-        let key = pack(name)?;
-        for slot in self.probe(key) {
-            match self.slots[slot] {
-                (found, id) if found == key => return Some(id),
-                (0, _) => return None,
-                _ => {}
+        let key = Key::of(name)?;
+        for slot in probe(key) {
+            let (found, id) = self.slots[slot];
+            if found == key {
+                return Some(id);
+            }
+            if found.length == 0 {
+                return None;
             }
         }
         None
     }
+}
 
-    fn probe(&self, key: u128) -> impl Iterator<Item = usize> + use<> {
-        let folded = (key as u64) ^ ((key >> 64) as u64).rotate_left(32);
-        // Fibonacci hashing: the high bits of the product depend on all bits of the key.
-        let first = (folded.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54) as usize;
-        (0..SLOTS).map(move |step| (first + step) % SLOTS)
+fn probe(key: Key) -> impl Iterator<Item = usize> {
+    let folded = key.head ^ key.tail.rotate_left(32) ^ key.length as u64;
+    // Fibonacci hashing: the high bits of the product depend on all bits of the key.
+    let first = (folded.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54) as usize;
+    (0..SLOTS).map(move |step| (first + step) % SLOTS)
+}
+
+impl Key {
+    /// `None`: the name is empty or too long.
+    #[inline]
+    fn of(name: &[u8]) -> Option<Key> {
+        let length = name.len();
+        let (head, tail) = match length {
+            8..=16 => (u64::from_le_bytes(*name.first_chunk()?), u64::from_le_bytes(*name.last_chunk()?)),
+            4..=7 => {
+                let head = u32::from_le_bytes(*name.first_chunk()?);
+                (head.into(), u32::from_le_bytes(*name.last_chunk()?).into())
+            }
+            1..=3 => {
+                let (first, middle, last) = (name[0], name[length / 2], name[length - 1]);
+                (u64::from(first) | u64::from(middle) << 8, last.into())
+            }
+            _ => return None,
+        };
+        Some(Key { head: lower(head), tail: lower(tail), length })
     }
 }
 
-/// The name in lower case as a number. `None`: it is empty or too long.
+/// Turns each of the eight bytes that is an ASCII capital into its small letter.
 #[inline]
-fn pack(name: &[u8]) -> Option<u128> {
-    let mut bytes = [0u8; 16];
-    bytes.get_mut(..name.len()).filter(|_| !name.is_empty())?.copy_from_slice(name);
-    bytes.make_ascii_lowercase();
-    Some(u128::from_le_bytes(bytes))
+fn lower(bytes: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let low_bits = bytes & (0x7f * EACH);
+    // Adding brings the high bit of a byte up if its low bits are at least 'A', or beyond 'Z'.
+    let from_a = low_bits + (0x80 - u64::from(b'A')) * EACH;
+    let beyond_z = low_bits + (0x80 - u64::from(b'Z') - 1) * EACH;
+    let capital = from_a & !beyond_z & !bytes & (0x80 * EACH);
+    bytes | capital >> 2
 }
 
 #[cfg(test)]
@@ -75,8 +107,28 @@ mod tests {
         assert_eq!(index.get(b"GeT"), Some(CommandId(0)));
         assert_eq!(index.get(b"getex"), Some(CommandId(1)));
         assert_eq!(index.get(b"ZREMRANGEBYSCORE"), Some(CommandId(2)));
-        for missing in [&b""[..], b"ge", b"get\0x", b"georadiusbymember_ro", b"a name that is far too long"] {
+        for missing in [
+            &b""[..],
+            b"ge",
+            b"gett",
+            b"gtt",
+            b"get\0x",
+            b"getexx",
+            b"zremrangebyscor",
+            b"georadiusbymember_ro",
+            b"a name that is far too long",
+        ] {
             assert_eq!(index.get(missing), None, "{missing:?}");
+        }
+    }
+
+    #[test]
+    fn only_capitals_become_small() {
+        for byte in 0..=255u8 {
+            for place in 0..8 {
+                let bytes = u64::from(byte) << (8 * place);
+                assert_eq!(lower(bytes), u64::from(byte.to_ascii_lowercase()) << (8 * place), "{byte}");
+            }
         }
     }
 

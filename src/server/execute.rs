@@ -7,9 +7,10 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use quanta::Instant;
 
 use super::blocking::{BlockedCall, Waiting, serve_ready};
 use super::call::Call;

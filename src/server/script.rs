@@ -9,7 +9,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use quanta::Instant;
 
 use super::Server;
 use super::admission::{Conditions, find_entry, is_without_subcommand};
