@@ -3,6 +3,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use corosensei::stack::DefaultStack;
@@ -69,7 +70,8 @@ pub struct Engine {
     #[expect(clippy::vec_box, reason = "as above")]
     idle_functions: Vec<Box<Interpreter>>,
     stacks: Vec<DefaultStack>,
-    script_max_memory: usize,
+    /// `script-max-memory`, which may be shared with other engines.
+    script_max_memory: Arc<AtomicUsize>,
 }
 
 impl Default for Engine {
@@ -103,17 +105,24 @@ impl ScriptRun {
 impl Engine {
     /// An engine without a limit of memory for scripts.
     pub fn new() -> Self {
-        Engine {
-            idle_scripts: Vec::new(),
-            idle_functions: Vec::new(),
-            stacks: Vec::new(),
-            script_max_memory: usize::MAX,
-        }
+        Self::with_limit(Arc::default())
+    }
+
+    /// An engine whose scripts may use as many bytes as `script_max_memory` says when they start; 0 is no limit.
+    pub fn with_limit(script_max_memory: Arc<AtomicUsize>) -> Self {
+        Engine { idle_scripts: Vec::new(), idle_functions: Vec::new(), stacks: Vec::new(), script_max_memory }
     }
 
     /// Sets `script-max-memory` in bytes, for runs that start from now on; 0 is no limit.
     pub fn set_script_max_memory(&mut self, bytes: usize) {
-        self.script_max_memory = if bytes == 0 { usize::MAX } else { bytes };
+        self.script_max_memory.store(bytes, Relaxed);
+    }
+
+    fn allowance(&self) -> usize {
+        match self.script_max_memory.load(Relaxed) {
+            0 => usize::MAX,
+            bytes => bytes,
+        }
     }
 
     /// The bytes used by the idle interpreters for scripts and for functions (`used_memory_vm_eval`,
@@ -131,7 +140,7 @@ impl Engine {
 
     /// Starts a run. Nothing of it has happened when this returns: [`Engine::resume`] runs it.
     pub fn start(&mut self, call: ScriptCall<'_>) -> Result<ScriptRun, ErrorReply> {
-        let allowance = self.script_max_memory;
+        let allowance = self.allowance();
         let interpreter = match call.code {
             Code::Script(script) => {
                 let mut interpreter = self.interpreter(Kind::Scripts, Some(script))?;
@@ -207,7 +216,7 @@ impl Engine {
             self.put_back(interpreter);
             return Ok(());
         }
-        interpreter.start_compile(script, self.script_max_memory);
+        interpreter.start_compile(script, self.allowance());
         let mut run = ScriptRun { interpreter: Some(interpreter) };
         match self.resume(&mut run, &mut NoHost, Duration::MAX) {
             Progress::Done(ScriptResult { reply: Reply::Error(error), .. }) => Err(error),
@@ -229,7 +238,7 @@ impl Engine {
         registry.check_name(&metadata.name, replace)?;
         let code: Arc<[u8]> = Arc::from(code);
         let mut interpreter = self.interpreter(Kind::Functions, None)?;
-        interpreter.start_load(&code, metadata.shebang_len, self.script_max_memory);
+        interpreter.start_load(&code, metadata.shebang_len, self.allowance());
         match interpreter.resume(host, time_limit.unwrap_or(Duration::MAX)) {
             Event::Finished => {}
             Event::SliceEnded => {

@@ -287,6 +287,7 @@ impl Interpreter {
         // What it borrows from the host is gone.
         context.command_reply = Reply::None;
         context.arguments.clear();
+        context.shrink_buffers();
         match std::mem::replace(&mut context.job, Job::None) {
             Job::Script { script, reference: Some(reference) }
             | Job::Compile { script, reference: Some(reference) } => {
@@ -406,6 +407,7 @@ impl Drop for Closing {
             (*context).limit_bytes = usize::MAX;
             (*context).on_fiber = false;
             lua_close((*context).lua);
+            debug_assert_eq!((*context).used_bytes, 0, "an abandoned script leaked memory");
             drop(Box::from_raw(context));
         }
     }

@@ -184,7 +184,7 @@ impl Connection {
         let handover = self.converse(Home { server: &server, reactor: &reactor }).await;
         if let State::Away(script) = &self.state {
             // Nobody wants its answer any more.
-            script.set_kill(Kill::Yes);
+            script.stop(Kill::Yes);
         }
         super::commands::connection::leave(&self.server, &mut self.session).await;
         if let Some(handover) = handover {

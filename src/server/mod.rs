@@ -49,7 +49,7 @@ pub mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -119,6 +119,8 @@ pub struct Server {
     /// What threads for scripts count, also those that have ended.
     pub worker_counts: Mutex<Vec<(Arc<Counters>, Arc<CommandStats>)>>,
     pub script_workers: script_workers::ScriptWorkers,
+    /// `script-max-memory`, where the engines of all threads read it.
+    pub script_max_memory: Arc<AtomicUsize>,
     /// Connections whose requests are held back.
     held: Mutex<Vec<Arc<Client>>>,
     /// 40 hex digits, another at each start.

@@ -1,0 +1,195 @@
+//! Scripts that try to leave something behind for the next one, or for the server.
+
+use super::{Stage, WAYS, Way};
+
+/// Tries every setter on every table that can be reached from the globals, from the environments of functions and from the
+/// metatables of values. Returns how many tables it met, and where a setter was successful.
+const WRITE_EVERYWHERE: &str = "
+    local met, written, seen = 0, {}, {}
+    local own = {[seen] = true, [written] = true, [KEYS] = true, [ARGV] = true}
+    local setters = {
+        set = function(t) t.left = 1 end,
+        number = function(t) t[1] = 1 end,
+        old = function(t) local key = next(t) t[key] = nil end,
+        rawset = function(t) rawset(t, 'left', 1) end,
+        rawset_old = function(t) rawset(t, (next(t)), nil) end,
+        setmetatable = function(t) setmetatable(t, {}) end,
+        unsetmetatable = function(t) setmetatable(t, nil) end,
+        insert = function(t) table.insert(t, 1) end,
+        insert_first = function(t) table.insert(t, 1, 1) end,
+    }
+    local function empty(t) return next(t) == nil end
+    local visit
+    local function look(path, value)
+        if type(value) == 'function' then
+            local ok, environment = pcall(getfenv, value)
+            if ok then visit(path .. '()', environment) end
+        end
+        if type(value) == 'table' then visit(path, value) end
+        local metatable = getmetatable(value)
+        if type(metatable) == 'table' then visit(path .. '@', metatable) end
+    end
+    visit = function(path, t)
+        if own[t] or seen[t] then return end
+        seen[t] = true
+        met = met + 1
+        for name, setter in pairs(setters) do
+            if not (empty(t) and (name == 'old' or name == 'rawset_old')) and pcall(setter, t) then
+                written[#written + 1] = path .. ' by ' .. name
+            end
+        end
+        for key, value in pairs(t) do
+            look(path .. '.' .. tostring(key), value)
+        end
+    end
+    own[setters] = true
+    look('_G', _G) look('level 1', getfenv(1)) look('string', '') look('null', cjson.null) look('nil', nil)
+    look('number', 1) look('boolean', true) look('redis', redis)
+    for _, name in ipairs({'string', 'table', 'math', 'os', 'coroutine', 'bit', 'struct', 'cjson', 'cmsgpack', 'server'}) do
+        look(name, getfenv(1)[name])
+    end
+    return met .. ' ' .. table.concat(written, ', ')";
+
+#[test]
+fn every_table_of_the_api_is_read_only() {
+    let mut stage = Stage::new(&[]);
+    for way in WAYS {
+        let reply = stage.run(way, WRITE_EVERYWHERE);
+        let text = reply.text();
+        let (met, written) = text.split_once(' ').unwrap_or_else(|| panic!("{way:?}: {text}"));
+        assert_eq!(written, "", "{way:?}");
+        assert!(met.parse::<u32>().expect("a number") >= 12, "{way:?}: {met}");
+    }
+    stage.end();
+}
+
+#[test]
+fn what_is_shared_cannot_be_changed() {
+    let mut stage = Stage::new(&[]);
+    for (body, expected) in [
+        ("getmetatable('').__index = {}", "Attempt to modify a readonly table"),
+        ("rawset(getmetatable(''), '__index', {})", "Attempt to modify a readonly table"),
+        ("string.rep = nil", "Attempt to modify a readonly table"),
+        ("rawset(string, 'rep', nil)", "Attempt to modify a readonly table"),
+        ("redis.call = nil", "Attempt to modify a readonly table"),
+        ("rawset(_G, 'x', 1)", "Attempt to modify a readonly table"),
+        ("_G.x = 1", "Attempt to modify a readonly table"),
+        ("x = 1", "Attempt to modify a readonly table"),
+        ("setmetatable(_G, nil)", "Attempt to modify a readonly table"),
+        ("setmetatable(_G, {})", "Attempt to modify a readonly table"),
+        ("getmetatable(_G).__index = nil", "Attempt to modify a readonly table"),
+        ("table.insert(redis, 1)", "Attempt to modify a readonly table"),
+        ("setfenv(0, {})", "bad argument #1 to 'setfenv'"),
+        ("getfenv(0).x = 1", "Attempt to modify a readonly table"),
+        ("getfenv(1).x = 1", "Attempt to modify a readonly table"),
+        ("setfenv(redis.call, {})", "cannot change environment of given object"),
+        ("setfenv(pcall, {})", "cannot change environment of given object"),
+        ("setmetatable('x', {})", "bad argument #1 to 'setmetatable'"),
+        ("setmetatable(setmetatable({}, {__metatable = 1}), {})", "cannot change a protected metatable"),
+    ] {
+        for way in WAYS {
+            let reply = stage.run(way, body);
+            assert!(reply.is_error() && reply.text().contains(expected), "{way:?} {body}: {reply:?}");
+        }
+    }
+    stage.end();
+}
+
+/// What a script changes of its own ends with it: it runs twice, and finds the same.
+#[test]
+fn nothing_is_left_for_the_next_run() {
+    let mut stage = Stage::new(&[]);
+    for (body, expected) in [
+        (
+            "local before = rawget(getfenv(1), 'x') setfenv(1, setmetatable({}, {__index = _G})) x = 1 \
+             return tostring(before) .. x",
+            "nil1",
+        ),
+        ("local e = getfenv(1) setfenv(1, {}) return e.tostring(e.rawequal(e, e._G or e))", "true"),
+        ("local n = math.random(1e6) math.randomseed(n) return math.random(1e6)", "854342"),
+        (
+            "cjson.encode_max_depth(1) cjson.encode_number_precision(3) return cjson.encode({0.12345})",
+            "[0.123]",
+        ),
+        ("local n = cjson.encode_number_precision() return n", "14"),
+        ("cjson.encode_sparse_array(true) return cjson.encode({[1] = 1, [99] = 2})", "{\"1\":1,\"99\":2}"),
+        ("redis.setresp(3) return redis.call('ECHO', 'x')", "x"),
+        ("table.insert(KEYS, 'x') table.insert(ARGV, 'y') return #KEYS + #ARGV", "2"),
+        ("collectgarbage('stop') return collectgarbage('setpause', 1e6)", "200"),
+        ("KEYS.left = (KEYS.left or 0) + 1 return KEYS.left", "1"),
+    ] {
+        for way in WAYS {
+            let first = stage.run(way, body);
+            let second = stage.run(way, body);
+            assert_eq!(first, second, "{way:?} {body}");
+            if expected != "854342" {
+                assert_eq!(second.text(), expected, "{way:?} {body}");
+            }
+        }
+    }
+    stage.end();
+}
+
+/// What a library keeps in its own variables stays within the library, and goes with it.
+#[test]
+fn a_library_keeps_what_is_its_own() {
+    let mut stage = Stage::new(&[]);
+    let load = |client: &mut crate::common::client::Client| {
+        for name in ["one", "two"] {
+            let library = format!(
+                "#!lua name={name}\nlocal count = 0 redis.register_function('{name}', function() count = count + 1 return count end)"
+            );
+            client.call_args(&["FUNCTION", "LOAD", "REPLACE", &library]);
+        }
+    };
+    load(&mut stage.other);
+    for expected in 1..=3 {
+        assert_eq!(stage.other.call("FCALL one 0").integer(), expected);
+    }
+    assert_eq!(stage.other.call("FCALL two 0").integer(), 1);
+    load(&mut stage.other);
+    assert_eq!(stage.other.call("FCALL one 0").integer(), 1);
+    stage.is_clean(Way::Function, "a library with a state");
+    // While it loads, a library sees nothing by which it could leave something elsewhere.
+    for code in [
+        "redis.call('SET', 'x', '1')",
+        "x = 1",
+        "redis.x = 1",
+        "setfenv(0, {})",
+        "getmetatable('').__index = {}",
+        "string.rep('x', 1e9)",
+        "setmetatable({}, {})",
+        "local t = ('').x",
+    ] {
+        let library = format!("#!lua name=bad\n{code}\nredis.register_function('bad', function() end)");
+        let reply = stage.other.call_args(&["FUNCTION", "LOAD", &library]);
+        let loads = code == "local t = ('').x";
+        assert_eq!(reply.is_error(), !loads, "{code}: {reply:?}");
+    }
+    for endless in [
+        "while true do end",
+        "local function f() return f() end f()",
+        "local s = ('x'):rep(1e5):find('.-.-.-b')",
+    ] {
+        let library = format!("#!lua name=slow\n{endless}\nredis.register_function('slow', function() end)");
+        let reply = stage.other.call_args(&["FUNCTION", "LOAD", &library]);
+        assert!(reply.is_error() && reply.text().contains("FUNCTION LOAD timeout"), "{endless}: {reply:?}");
+    }
+    stage.is_clean(Way::Function, "libraries that do not load");
+    stage.end();
+}
+
+/// `math.random` begins anew in each script, whatever the last one made of it.
+#[test]
+fn chance_is_the_same_for_all() {
+    let mut stage = Stage::new(&[]);
+    let body = "local numbers = {} for i = 1, 5 do numbers[i] = math.random(1000) end return table.concat(numbers, ' ')";
+    let first = stage.run(Way::Eval, body);
+    for seed in ["1", "2 ^ 31", "-1", "0 / 0"] {
+        for way in WAYS {
+            let _ = stage.run(way, &format!("math.randomseed({seed}) return math.random()"));
+            assert_eq!(stage.run(way, body), first, "{way:?} after {seed}");
+        }
+    }
+    stage.end();
+}
