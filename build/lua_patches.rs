@@ -49,6 +49,7 @@ pub const PATCHES: &[Patch] = &[
     LONG_PATTERN_LOOPS,
     PATTERN_DEPTH,
     LONG_TABLE_LOOPS,
+    LONG_ARGUMENT_LISTS,
     LONG_COLLECTION,
     LONG_PARSING,
     READ_ONLY_TABLES,
@@ -380,6 +381,23 @@ const LONG_TABLE_LOOPS: Patch = Patch {
             "ltable.c",
             "  int nasize, na;\n",
             "  int nasize, na;\n  luai_charge(L, (t->sizearray + sizenode(t)) / 2);\n",
+        ),
+    ],
+};
+
+/// `...` can stand for as many values as memory holds, and one instruction copies them.
+const LONG_ARGUMENT_LISTS: Patch = Patch {
+    name: "long argument lists",
+    edits: &[
+        edit(
+            "lvm.c",
+            "          b = n;\n          L->top = ra + n;\n        }\n",
+            "          b = n;\n          L->top = ra + n;\n          luai_charge(L, n / 2);\n        }\n",
+        ),
+        edit(
+            "ldo.c",
+            "    int nvar = actual - nfixargs;  /* number of extra arguments */\n",
+            "    int nvar = actual - nfixargs;  /* number of extra arguments */\n    luai_charge(L, actual / 2);\n",
         ),
     ],
 };

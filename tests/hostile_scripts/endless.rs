@@ -23,6 +23,11 @@ fn loops_and_protected_calls() {
         "while true do xpcall(error, function(e) error(e) end) end",
         "xpcall(function() while true do end end, function() while true do end end)",
         "local function f() return f() end return f()",
+        "local function f(...) return f(1, ...) end return f()",
+        "local function f(a, ...) return f(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, ...) end return f()",
+        "local function f(...) for i = 1, 1e9 do local n = select('#', ...) end end \
+         local function g(n, ...) if n == 0 then return f(...) end \
+         return g(n - 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, ...) end return g(2e4)",
         "local a, b a = function() return b() end b = function() return pcall(a) end while true do a() end",
         "local function f() return 1 + f() end while true do pcall(f) end",
         "local function f() return pcall(f) end while true do f() end",

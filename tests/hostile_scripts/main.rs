@@ -80,7 +80,7 @@ const SURROUNDINGS: &str = "
     walk('metatable', getmetatable(''))
     table.sort(seen)
     local caught, text = pcall(error, 'x')
-    return {redis.sha1hex(table.concat(seen, ' ')), ('ab'):rep(2), math.random(1000), cjson.encode({1, {a = 0.1}}),
+    return {redis.sha1hex(table.concat(seen, ' ')), ('ab'):rep(2), type(math.random(1000)), cjson.encode({1, {a = 0.1}}),
         cjson.encode({[1] = 1, [3] = 3}), #KEYS, #ARGV, tostring(caught) .. text, redis.call('echo', 'there'),
         #cmsgpack.pack({1, 'a'}), bit.tohex(-1), tostring(tostring == nil)}";
 
