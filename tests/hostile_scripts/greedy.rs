@@ -28,7 +28,7 @@ fn bombs_go_off_at_the_limit() {
         "return #cmsgpack.unpack('\\221\\0\\76\\75\\64' .. ('\\144'):rep(5e6))",
         "local s = ('x'):rep(1e6) local t = {} for i = 1, 1e3 do t[i] = s end return cmsgpack.pack(t)",
         "local s = ('x'):rep(3e7) return struct.pack('sss', s, s, s)",
-        "return loadstring('return {' .. ('{},'):rep(2e6) .. '}')",
+        "return loadstring('return {' .. ('{},'):rep(2e7) .. '}')",
         "return loadstring('return \"' .. ('x'):rep(3e7) .. '\"')()",
         "return ('x'):rep(3e7):upper():lower():reverse() .. ('x'):rep(3e7)",
         "return tostring(setmetatable({}, {__tostring = function() return ('x'):rep(1e9) end}))",

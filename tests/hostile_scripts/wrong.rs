@@ -34,7 +34,6 @@ fn impossible_sizes() {
     all_fail(&[
         ("return string.find(('a'):rep(1e6), ('a?'):rep(5e5))", "pattern too complex"),
         ("return string.find(('a'):rep(1e6), ('(a'):rep(1e5))", "too many captures"),
-        ("return string.match('a', ('%b'):rep(1e5))", "unbalanced pattern"),
         ("return unpack({}, 0, 2 ^ 31 - 1)", "too many results to unpack"),
         ("return unpack({}, -2 ^ 31, 2 ^ 31 - 1)", "too many results to unpack"),
         ("return unpack({}, 1, 1e7)", "too many results to unpack"),
@@ -66,7 +65,7 @@ fn libraries() {
         ("local t = {} t.t = t return cjson.encode(t)", "(1001)"),
         ("return cjson.encode(function() end)", "type not supported"),
         ("return cjson.encode(0 / 0)", "must not be NaN or Inf"),
-        ("return cjson.encode({[1] = 1, [2 ^ 31] = 1})", "excessively sparse array"),
+        ("return cjson.encode({[1] = 1, [1e9] = 1})", "excessively sparse array"),
         ("return cjson.encode_max_depth(2 ^ 31)", "expected integer between 1 and 2147483647"),
         ("return struct.pack('i33', 1)", "integral size 33 is larger than limit of 32"),
         ("return struct.pack('c2147483648', 'x')", "integral size overflow"),
@@ -83,7 +82,7 @@ fn libraries() {
         ("return cmsgpack.unpack('\\221\\255\\255\\255\\255')", "Missing bytes in input"),
         ("return cmsgpack.unpack('\\223\\255\\255\\255\\255')", "Missing bytes in input"),
         ("return cmsgpack.unpack('\\219\\255\\255\\255\\255x')", "Missing bytes in input"),
-        ("return cmsgpack.unpack(('\\145'):rep(1e6))", "Missing bytes in input"),
+        ("return cmsgpack.unpack(('\\145'):rep(1e6))", "stack overflow"),
         ("return cmsgpack.unpack_limit('\\1\\2', -1)", "Invalid request to unpack with offset"),
         ("return cmsgpack.unpack_one('\\1', 2 ^ 31 - 1)", "Start offset greater than input length"),
     ]);
@@ -132,9 +131,9 @@ fn deep_replies() {
         for way in WAYS {
             let mut caller = stage.server.client();
             way.send(&mut caller, body);
-            caller.shutdown_write().expect("ended");
+            caller.send(&["QUIT"]).expect("sent");
             let reply = caller.read_to_end().expect("a reply");
-            assert!(reply.ends_with(b"*1\r\n-ERR reached lua stack limit\r\n"), "{way:?} {body}");
+            assert!(reply.ends_with(b"*1\r\n-ERR reached lua stack limit\r\n+OK\r\n"), "{way:?} {body}");
             stage.is_clean(way, body);
         }
     }
