@@ -319,7 +319,6 @@ fn read_only_scripts_can_always_be_killed() {
 
 /// By these flags clients decide which calls may go to replicas, and what may be called while a script is busy.
 #[test]
-#[ignore = "COMMAND is not there yet"]
 fn clients_can_route_scripts_by_the_flags_of_their_commands() {
     let server = Server::start(&[]);
     let flags = |client: &mut Client, name: &str| -> Vec<String> {
@@ -481,7 +480,6 @@ fn normal_commands_are_answered_busy() {
 
 /// What the table calls `allow_busy` is what passes, and it is what passes in Valkey.
 #[test]
-#[ignore = "COMMAND is not there yet"]
 fn what_is_allowed_while_a_script_is_busy() {
     let names = |client: &mut Client| {
         let mut names = Vec::new();
