@@ -3,7 +3,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use corosensei::stack::DefaultStack;
@@ -63,6 +63,15 @@ pub enum Progress {
     Suspended,
 }
 
+/// What holds for the scripts that engines start from now on; one may be shared by the engines of all threads.
+#[derive(Debug, Default)]
+pub struct EngineSettings {
+    /// `script-max-memory` in bytes; 0 is no limit.
+    pub script_max_memory: AtomicUsize,
+    /// `lua-enable-insecure-api`: scripts find `getfenv`, `setfenv` and `newproxy`.
+    pub insecure_api: AtomicBool,
+}
+
 /// See the module's comment. One for each thread that runs scripts.
 pub struct Engine {
     #[expect(clippy::vec_box, reason = "they are large and move with every script")]
@@ -70,8 +79,9 @@ pub struct Engine {
     #[expect(clippy::vec_box, reason = "as above")]
     idle_functions: Vec<Box<Interpreter>>,
     stacks: Vec<DefaultStack>,
-    /// `script-max-memory`, which may be shared with other engines.
-    script_max_memory: Arc<AtomicUsize>,
+    settings: Arc<EngineSettings>,
+    /// Whether the idle interpreters were made with [`EngineSettings::insecure_api`].
+    idle_are_insecure: bool,
 }
 
 impl Default for Engine {
@@ -105,21 +115,27 @@ impl ScriptRun {
 impl Engine {
     /// An engine without a limit of memory for scripts.
     pub fn new() -> Self {
-        Self::with_limit(Arc::default())
+        Self::with_settings(Arc::default())
     }
 
-    /// An engine whose scripts may use as many bytes as `script_max_memory` says when they start; 0 is no limit.
-    pub fn with_limit(script_max_memory: Arc<AtomicUsize>) -> Self {
-        Engine { idle_scripts: Vec::new(), idle_functions: Vec::new(), stacks: Vec::new(), script_max_memory }
+    /// An engine with settings that others may share.
+    pub fn with_settings(settings: Arc<EngineSettings>) -> Self {
+        Engine {
+            idle_scripts: Vec::new(),
+            idle_functions: Vec::new(),
+            stacks: Vec::new(),
+            settings,
+            idle_are_insecure: false,
+        }
     }
 
     /// Sets `script-max-memory` in bytes, for runs that start from now on; 0 is no limit.
     pub fn set_script_max_memory(&mut self, bytes: usize) {
-        self.script_max_memory.store(bytes, Relaxed);
+        self.settings.script_max_memory.store(bytes, Relaxed);
     }
 
     fn allowance(&self) -> usize {
-        match self.script_max_memory.load(Relaxed) {
+        match self.settings.script_max_memory.load(Relaxed) {
             0 => usize::MAX,
             bytes => bytes,
         }
@@ -287,6 +303,11 @@ impl Engine {
         kind: Kind,
         script: Option<&Arc<Script>>,
     ) -> Result<Box<Interpreter>, ErrorReply> {
+        let insecure_api = self.settings.insecure_api.load(Relaxed);
+        if insecure_api != self.idle_are_insecure {
+            self.clear();
+            self.idle_are_insecure = insecure_api;
+        }
         let idle = match kind {
             Kind::Scripts => &mut self.idle_scripts,
             Kind::Functions => &mut self.idle_functions,
@@ -299,7 +320,7 @@ impl Engine {
             }
             _ => idle.pop(),
         }
-        .unwrap_or_else(|| Box::new(Interpreter::new(kind)));
+        .unwrap_or_else(|| Box::new(Interpreter::new(kind, insecure_api)));
         if interpreter.needs_stack() {
             let stack = match self.stacks.pop() {
                 Some(stack) => stack,
@@ -317,7 +338,8 @@ impl Engine {
             Kind::Scripts => &mut self.idle_scripts,
             Kind::Functions => &mut self.idle_functions,
         };
-        if idle.len() < IDLE_INTERPRETERS && !interpreter.is_bloated() {
+        let is_current = interpreter.has_insecure_api() == self.idle_are_insecure;
+        if idle.len() < IDLE_INTERPRETERS && is_current && !interpreter.is_bloated() {
             idle.push(interpreter);
         } else {
             self.discard(*interpreter);

@@ -45,7 +45,7 @@ impl Reactor {
     }
 
     fn with(server: &Server, counters: Arc<Counters>, stats: Arc<CommandStats>) -> Rc<Self> {
-        let engine = Engine::with_limit(server.script_max_memory.clone());
+        let engine = Engine::with_settings(server.engine_settings.clone());
         Rc::new(Reactor {
             counters,
             stats,

@@ -27,6 +27,7 @@ use super::{Server, cron, reactor, table};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::random::Random;
 use crate::keyspace::Keyspace;
+use crate::scripting::EngineSettings;
 use crate::stream::Stream;
 
 /// Why the server could not start.
@@ -93,7 +94,10 @@ impl Server {
             unblocked_stats: Arc::new(CommandStats::new(table.len())),
             worker_counts: Mutex::default(),
             script_workers: Default::default(),
-            script_max_memory: Arc::new(AtomicUsize::new(config.script_max_memory as usize)),
+            engine_settings: Arc::new(EngineSettings {
+                script_max_memory: AtomicUsize::new(config.script_max_memory as usize),
+                insecure_api: AtomicBool::new(config.lua_enable_insecure_api),
+            }),
             held: Mutex::default(),
             run_id,
             cron_loops: AtomicU64::new(0),

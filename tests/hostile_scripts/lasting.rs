@@ -95,6 +95,32 @@ fn what_is_shared_cannot_be_changed() {
     stage.end();
 }
 
+/// What Valkey hides, unless `lua-enable-insecure-api` shows it. It can be changed while the server runs.
+#[test]
+fn what_is_insecure_is_hidden() {
+    let server = crate::common::server::Server::start(&[]);
+    let mut client = server.client();
+    for _ in 0..2 {
+        for name in ["newproxy", "setfenv", "getfenv"] {
+            let reply = client.call_args(&["EVAL", &format!("return type({name})"), "0"]);
+            let hidden = format!("Script attempted to access nonexistent global variable '{name}'");
+            assert!(reply.is_error() && reply.text().contains(&hidden), "{reply:?}");
+        }
+        assert!(client.call("CONFIG SET lua-enable-insecure-api yes").is_error(), "it is protected");
+    }
+    let server = crate::common::server::Server::start(&[
+        "--lua-enable-insecure-api",
+        "yes",
+        "--enable-protected-configs",
+        "yes",
+    ]);
+    let mut client = server.client();
+    let body = ["EVAL", "return type(rawget(_G, 'newproxy'))", "0"];
+    assert_eq!(client.call_args(&body).text(), "function");
+    client.ok("CONFIG SET lua-enable-insecure-api no");
+    assert_eq!(client.call_args(&body).text(), "nil");
+}
+
 /// What a script changes of its own ends with it: it runs twice, and finds the same.
 #[test]
 fn nothing_is_left_for_the_next_run() {

@@ -76,7 +76,7 @@ const SURROUNDINGS: &str = "
         if getmetatable(value) then walk(path .. '@', getmetatable(value)) end
         above[value] = nil
     end
-    walk('_G', getfenv(1)) walk('redis', redis) walk('string', string) walk('table', table) walk('cjson', cjson)
+    walk('_G', _G) walk('redis', redis) walk('string', string) walk('table', table) walk('cjson', cjson)
     walk('metatable', getmetatable(''))
     table.sort(seen)
     local caught, text = pcall(error, 'x')
@@ -94,8 +94,10 @@ struct Stage {
 
 impl Stage {
     fn new(options: &[&str]) -> Stage {
+        // The more there is to reach the better.
+        let insecure = ["--lua-enable-insecure-api", "yes"];
         let common = ["--busy-reply-threshold", "20", "--script-max-memory", "200mb"];
-        let server = Server::start(&[&common, options].concat());
+        let server = Server::start(&[&common[..], &insecure, options].concat());
         let mut other = server.client();
         other.ok("SET kept value");
         // What is made at first use is there before memory is looked at.

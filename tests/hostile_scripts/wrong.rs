@@ -88,21 +88,21 @@ fn libraries() {
     ]);
     all_answer(&[
         ("return bit.tohex(-1, -2 ^ 31)", "FFFFFFFF"),
-        ("return bit.tohex(-1, 2 ^ 31)", "ffffffff"),
+        ("return bit.tohex(-1, 2 ^ 31 - 1)", "ffffffff"),
         ("return struct.size('c2147483647c2147483647')", "4294967294"),
         ("return #struct.pack('!1073741824 b i32', 1, 1)", "64"),
         // Sixteen levels are kept, what is deeper becomes nil.
         ("local t = {} for i = 1, 1e5 do t = {t} end return #cmsgpack.pack(t)", "17"),
         ("local t = {} t[1] = t return #cmsgpack.pack(t)", "17"),
         (
-            "local t, depth = cmsgpack.unpack(('\\145'):rep(1e5) .. '\\1'), 0 \
+            "local t, depth = cmsgpack.unpack(('\\145'):rep(1e3) .. '\\1'), 0 \
              while type(t) == 'table' do t, depth = t[1], depth + 1 end return depth",
-            "100000",
+            "1000",
         ),
         (
             "cjson.decode_max_depth(2 ^ 31 - 1) cjson.encode_max_depth(2 ^ 31 - 1) local t = {} \
-             for i = 1, 1e5 do t = {t} end return #cjson.encode(cjson.decode(cjson.encode(t)))",
-            "200002",
+             for i = 1, 1500 do t = {t} end return #cjson.encode(cjson.decode(cjson.encode(t)))",
+            "3002",
         ),
     ]);
 }
