@@ -156,3 +156,37 @@ impl ScriptsRunning {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(is_in_transaction: bool) -> Arc<RunningScript> {
+        RunningScript::new("name".into(), false, Vec::new(), false, is_in_transaction)
+    }
+
+    #[test]
+    fn told_to_stop_it_writes_no_more() {
+        let stopped = script(false);
+        assert!(stopped.stop(Kill::Yes));
+        assert_eq!(stopped.kill(), Kill::Yes);
+        assert!(!stopped.may_write());
+        // Told again, with another word.
+        assert!(stopped.stop(Kill::Rollback));
+        assert!(!stopped.may_write());
+    }
+
+    #[test]
+    fn having_written_it_can_only_be_undone() {
+        for is_in_transaction in [false, true] {
+            let writing = script(is_in_transaction);
+            assert!(writing.may_write() && writing.may_write());
+            assert!(!writing.stop(Kill::Yes));
+            assert_eq!(writing.kill(), Kill::No);
+            assert_eq!(writing.stop(Kill::Rollback), !is_in_transaction);
+            assert_eq!(writing.kill(), if is_in_transaction { Kill::No } else { Kill::Rollback });
+            // What it does until it is left is undone with the rest.
+            assert!(writing.may_write());
+        }
+    }
+}
