@@ -243,7 +243,6 @@ fn first_slice(
         request,
         outer,
         alone,
-        wrote: false,
         is_stopped: false,
         targets: EffectTargets::ALL,
         shown: None,
@@ -318,8 +317,6 @@ pub struct ScriptInProgress {
     outer: Outer,
     /// It is a unit of its own, not part of a transaction.
     alone: bool,
-    /// It has called a command that writes.
-    wrote: bool,
     /// It was told to stop, and its first write was refused for that.
     is_stopped: bool,
     targets: EffectTargets,
@@ -389,7 +386,6 @@ impl ScriptInProgress {
             targets: &mut self.targets,
             figures: &mut self.figures,
             shown: self.shown.as_deref(),
-            wrote: &mut self.wrote,
             is_stopped: &mut self.is_stopped,
         };
         let progress = reactor.engine.borrow_mut().resume(&mut self.run, &mut host, SLICE);
@@ -441,7 +437,7 @@ impl ScriptInProgress {
         let replicated = matches!(session.origin, Origin::Primary | Origin::Loader);
         let shown =
             RunningScript::new(name, self.request.program.is_function(), command, replicated, !self.alone);
-        if self.wrote {
+        if self.figures.writes > 0 {
             shown.may_write();
         }
         server.scripts_running.add(&shown);
@@ -480,7 +476,8 @@ impl ScriptInProgress {
             let core = executor.core_mut();
             core.writes.rollback(&mut core.keyspace);
         }
-        self.figures.killed = Some(if self.wrote && self.alone { RunEnd::Undone } else { RunEnd::Killed });
+        self.figures.killed =
+            Some(if self.figures.writes > 0 && self.alone { RunEnd::Undone } else { RunEnd::Killed });
         let word = if shown.is_function { "FUNCTION" } else { "SCRIPT" };
         tracing::info!("Lua script killed by user with {word} KILL.");
         let message = format!("ERR Script killed by user with {word} KILL.");
@@ -536,7 +533,6 @@ struct Host<'h, 's> {
     targets: &'h mut EffectTargets,
     figures: &'h mut Figures,
     shown: Option<&'h RunningScript>,
-    wrote: &'h mut bool,
     is_stopped: &'h mut bool,
 }
 
@@ -567,7 +563,7 @@ impl Host<'_, '_> {
         if !server.conditions.none() {
             self.admit_in_conditions(flags)?;
         }
-        if flags.has(Flags::WRITE) && !*self.wrote {
+        if flags.has(Flags::WRITE) && self.figures.writes == 0 {
             self.first_write()?;
         }
         Ok(entry)
@@ -580,7 +576,6 @@ impl Host<'_, '_> {
             *self.is_stopped = true;
             return Err(ErrorReply::new("ERR the script was told to stop"));
         }
-        *self.wrote = true;
         Ok(())
     }
 
