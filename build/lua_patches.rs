@@ -49,11 +49,13 @@ pub const PATCHES: &[Patch] = &[
     LONG_PATTERN_LOOPS,
     PATTERN_DEPTH,
     LONG_TABLE_LOOPS,
+    LONG_ARGUMENT_LISTS,
     LONG_COLLECTION,
     LONG_PARSING,
     READ_ONLY_TABLES,
     NO_BYTECODE,
     CHUNK_NAME_ANCHORED,
+    SCANNER_BUFFER_OWNED,
     UNPACK_COUNT_UNSIGNED,
     LONG_BRACKET_LEVEL,
     NO_FINALIZERS,
@@ -383,6 +385,23 @@ const LONG_TABLE_LOOPS: Patch = Patch {
     ],
 };
 
+/// `...` can stand for as many values as memory holds, and one instruction copies them.
+const LONG_ARGUMENT_LISTS: Patch = Patch {
+    name: "long argument lists",
+    edits: &[
+        edit(
+            "lvm.c",
+            "          b = n;\n          L->top = ra + n;\n        }\n",
+            "          b = n;\n          L->top = ra + n;\n          luai_charge(L, n / 2);\n        }\n",
+        ),
+        edit(
+            "ldo.c",
+            "    int nvar = actual - nfixargs;  /* number of extra arguments */\n",
+            "    int nvar = actual - nfixargs;  /* number of extra arguments */\n    luai_charge(L, actual / 2);\n",
+        ),
+    ],
+};
+
 /// A script must not switch the collector off or slow it down, and a full collection is done step by step.
 const LONG_COLLECTION: Patch = Patch {
     name: "long collection",
@@ -519,6 +538,65 @@ const CHUNK_NAME_ANCHORED: Patch = Patch {
             "lparser.c",
             "  lua_assert(lexstate.fs == NULL);\n  return funcstate.f;\n",
             "  lua_assert(lexstate.fs == NULL);\n  L->top--;\n  return funcstate.f;\n",
+        ),
+    ],
+};
+
+/// The buffer in which the scanner collects a token was known to a frame on the C stack only, so a script abandoned
+/// while it compiled leaked it. It belongs to the state now.
+const SCANNER_BUFFER_OWNED: Patch = Patch {
+    name: "scanner buffer owned",
+    edits: &[
+        edit(
+            "lstate.h",
+            "typedef struct global_State {\n",
+            "typedef struct ScannerBuffer {\n  Mbuffer buff;\n  struct ScannerBuffer *outer;\n} ScannerBuffer;\n\n\
+             typedef struct global_State {\n  ScannerBuffer *scanners;  /* of the parsers at work, innermost first */\n",
+        ),
+        edit("lstate.c", "  g->panic = NULL;\n", "  g->panic = NULL;\n  g->scanners = NULL;\n"),
+        edit(
+            "lstate.c",
+            "  luaZ_freebuffer(L, &g->buff);\n",
+            "  luaZ_freebuffer(L, &g->buff);\n  while (g->scanners != NULL) luaD_endscanner(L);\n",
+        ),
+        edit(
+            "ldo.h",
+            "LUAI_FUNC int luaD_protectedparser (",
+            "LUAI_FUNC void luaD_endscanner (lua_State *L);\nLUAI_FUNC int luaD_protectedparser (",
+        ),
+        edit(
+            "ldo.c",
+            "struct SParser {  /* data to `f_parser' */\n  ZIO *z;\n  Mbuffer buff;  /* buffer to be used by the scanner */\n",
+            "struct SParser {  /* data to `f_parser' */\n  ZIO *z;\n",
+        ),
+        edit(
+            "ldo.c",
+            "  luaZ_lookahead(p->z);\n  luaC_checkGC(L);\n  tf = luaY_parser(L, p->z, &p->buff, p->name);\n",
+            "  ScannerBuffer *scanner = luaM_new(L, ScannerBuffer);\n\
+             \x20 luaZ_initbuffer(L, &scanner->buff);\n\
+             \x20 scanner->outer = G(L)->scanners;\n\
+             \x20 G(L)->scanners = scanner;\n\
+             \x20 luaZ_lookahead(p->z);\n\
+             \x20 luaC_checkGC(L);\n\
+             \x20 tf = luaY_parser(L, p->z, &scanner->buff, p->name);\n",
+        ),
+        edit(
+            "ldo.c",
+            "int luaD_protectedparser (lua_State *L, ZIO *z, const char *name) {\n  struct SParser p;\n  int status;\n  p.z = z; p.name = name;\n  luaZ_initbuffer(L, &p.buff);\n",
+            "void luaD_endscanner (lua_State *L) {\n\
+             \x20 ScannerBuffer *scanner = G(L)->scanners;\n\
+             \x20 G(L)->scanners = scanner->outer;\n\
+             \x20 luaZ_freebuffer(L, &scanner->buff);\n\
+             \x20 luaM_free(L, scanner);\n}\n\n\n\
+             int luaD_protectedparser (lua_State *L, ZIO *z, const char *name) {\n\
+             \x20 struct SParser p;\n  int status;\n\
+             \x20 ScannerBuffer *outer = G(L)->scanners;\n\
+             \x20 p.z = z; p.name = name;\n",
+        ),
+        edit(
+            "ldo.c",
+            "  luaZ_freebuffer(L, &p.buff);\n",
+            "  while (G(L)->scanners != outer) luaD_endscanner(L);\n",
         ),
     ],
 };

@@ -93,6 +93,17 @@ pub struct Event {
     pub key: Vec<u8>,
 }
 
+/// What a unit publishes on a channel, when it has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub channel: Vec<u8>,
+    pub payload: Vec<u8>,
+    /// To a shard channel (SPUBLISH).
+    pub to_shard: bool,
+    /// How many of the unit's events come before it.
+    pub after_events: usize,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

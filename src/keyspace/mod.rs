@@ -26,7 +26,7 @@ pub use database::Database;
 pub use digest::Digest;
 pub use effects::{Effects, Unit};
 pub use entry::{Entry, ValueRef};
-pub use events::{Event, EventClasses};
+pub use events::{Event, EventClasses, Message};
 pub use garbage::Garbage;
 pub use journal::Journal;
 pub use reader::{KeyExpiry, Reader, StringValue};

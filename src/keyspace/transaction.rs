@@ -9,7 +9,7 @@ use super::entry::Collection;
 use super::reader::{hash_of, list_of, set_of, sorted_set_of};
 use super::watch::{Presence, Replaced};
 use super::{
-    Effects, Entry, Event, EventClasses, Garbage, Journal, KeyExpiry, Keyspace, Reader, Settings,
+    Effects, Entry, Event, EventClasses, Garbage, Journal, KeyExpiry, Keyspace, Message, Reader, Settings,
     StringValue, WaitedKeys, Watchers,
 };
 use crate::protocol::{CommandResult, ErrorReply, Protocol};
@@ -24,18 +24,30 @@ pub struct WriteState {
     /// What was deleted and takes long to drop; for a background thread to take.
     pub garbage: Garbage,
     events: Vec<Event>,
+    messages: Vec<Message>,
     /// Keys changed in this unit, while anybody watches or tracks.
     touched: Vec<(usize, Box<[u8]>)>,
     /// Watched keys whose databases the running unit has emptied or swapped.
     replaced: Vec<Replaced>,
+    /// Databases that the running unit has swapped.
+    swapped: Vec<usize>,
     journal: Option<Journal>,
+    /// The counters as they were when the journal began.
+    before: Counts,
     /// Changes ever made; the difference to the last save is `rdb_changes_since_last_save`.
     pub changes: u64,
     pub expired_keys: u64,
     pub expired_fields: u64,
     /// Are changed keys wanted by client-side caching?
     pub tracking: bool,
-    changes_at_begin: u64,
+}
+
+/// Counters of [`WriteState`] that a rollback takes back.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    changes: u64,
+    expired_keys: u64,
+    expired_fields: u64,
 }
 
 /// A change of one unit: a command, a transaction or a script.
@@ -55,6 +67,7 @@ pub struct WriteTxn<'k> {
 #[derive(Debug, Default)]
 pub struct Aftermath {
     pub events: Vec<Event>,
+    pub messages: Vec<Message>,
     /// Keys that changed, in order; only filled while [`WriteState::tracking`] is on.
     pub touched: Vec<(usize, Box<[u8]>)>,
 }
@@ -66,7 +79,11 @@ impl WriteState {
     /// Begins a unit that [`rollback`](Self::rollback) can undo.
     pub fn begin_journal(&mut self) {
         self.journal = Some(Journal::default());
-        self.changes_at_begin = self.changes;
+        self.before = Counts {
+            changes: self.changes,
+            expired_keys: self.expired_keys,
+            expired_fields: self.expired_fields,
+        };
     }
 
     /// Ends a unit: raises watch flags and hands out what is to be published. Effects stay for the stream to take.
@@ -81,9 +98,13 @@ impl WriteState {
         for replaced in self.replaced.drain(..) {
             self.watchers.replaced(&replaced);
         }
+        for database in self.swapped.drain(..) {
+            self.waited.all_changed(database);
+        }
         let touched = std::mem::take(&mut self.touched);
         Aftermath {
             events: std::mem::take(&mut self.events),
+            messages: std::mem::take(&mut self.messages),
             touched: if self.tracking { touched } else { Vec::new() },
         }
     }
@@ -100,9 +121,12 @@ impl WriteState {
     pub fn rollback(&mut self, keyspace: &mut Keyspace) -> bool {
         let Some(journal) = self.journal.take() else { return false };
         journal.undo(&mut keyspace.databases);
-        self.changes = self.changes_at_begin;
+        let Counts { changes, expired_keys, expired_fields } = self.before;
+        (self.changes, self.expired_keys, self.expired_fields) = (changes, expired_keys, expired_fields);
         self.effects.clear();
         self.events.clear();
+        self.messages.clear();
+        self.swapped.clear();
         self.touched.clear();
         self.replaced.clear();
         true
@@ -197,6 +221,13 @@ impl<'k> WriteTxn<'k> {
         if self.settings().events.has_any(class) {
             self.state.events.push(Event { database: self.database, class, name, key: key.to_vec() });
         }
+    }
+
+    /// Publishes a message when the unit ends, in its place among the events.
+    pub fn publish(&mut self, channel: &[u8], payload: &[u8], to_shard: bool) {
+        let after_events = self.state.events.len();
+        let (channel, payload) = (channel.to_vec(), payload.to_vec());
+        self.state.messages.push(Message { channel, payload, to_shard, after_events });
     }
 
     /// The usual end of a change: the key was touched, an event is noted, `count` changes are counted.
@@ -478,7 +509,7 @@ impl<'k> WriteTxn<'k> {
                 let (before, after) = (was.presence(&key, self.now_ms), now.presence(&key, self.now_ms));
                 self.state.replaced.push(Replaced { database: index, key, before, after });
             }
-            self.state.waited.all_changed(index);
+            self.state.swapped.push(index);
         }
     }
 

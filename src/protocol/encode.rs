@@ -102,8 +102,10 @@ fn append_line(out: &mut Vec<u8>, text: &[u8]) {
     let len = text.iter().rposition(|byte| !is_line_end(byte)).map_or(0, |last| last + 1);
     let start = out.len();
     out.extend_from_slice(&text[..len]);
-    for byte in out[start..].iter_mut().filter(|byte| is_line_end(byte)) {
-        *byte = b' ';
+    let mut from = start;
+    while let Some(end) = memchr::memchr2(b'\r', b'\n', &out[from..]) {
+        out[from + end] = b' ';
+        from += end + 1;
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -80,9 +80,12 @@ impl ErrorReply {
         ErrorReply(Cow::Owned(text.into()))
     }
 
-    /// The first word: `ERR`, `WRONGTYPE`, …
+    /// The first word: `ERR`, `WRONGTYPE`, … An error that begins with no short word counts as `ERR`: a script can answer any
+    /// text.
     pub fn code(&self) -> &[u8] {
-        self.0.split(|&b| b == b' ').next().unwrap_or(b"")
+        const LONGEST: usize = 31;
+        let start = &self.0[..self.0.len().min(LONGEST)];
+        memchr::memchr(b' ', start).map_or(b"ERR", |end| &start[..end])
     }
 }
 

@@ -163,6 +163,18 @@ impl Context {
         self.collect_above_bytes = self.used_bytes.saturating_add(self.allowance_bytes / 2);
     }
 
+    /// Gives back what one script with large values made of the buffers.
+    pub(super) fn shrink_buffers(&mut self) {
+        const KEPT_BYTES: usize = 64 << 10;
+        self.arguments.shrink_to(KEPT_BYTES / size_of::<&[u8]>());
+        if self.text.capacity() > KEPT_BYTES {
+            self.text = Vec::new();
+        }
+        if self.open_replies.capacity() > KEPT_BYTES / size_of::<OpenReply>() {
+            self.open_replies = Vec::new();
+        }
+    }
+
     /// From here on allocations are the engine's own.
     pub(super) fn lift_limit(&mut self) {
         self.limit_bytes = usize::MAX;

@@ -487,7 +487,13 @@ pub(super) fn c_text(text: &[u8]) -> &[u8] {
 
 /// Line ends as blanks.
 fn one_line(text: &[u8]) -> Vec<u8> {
-    text.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }).collect()
+    let mut line = text.to_vec();
+    let mut from = 0;
+    while let Some(end) = memchr::memchr2(b'\r', b'\n', &line[from..]) {
+        line[from + end] = b' ';
+        from += end + 1;
+    }
+    line
 }
 
 /// The most bytes that [`append_number`] writes.

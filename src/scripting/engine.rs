@@ -3,6 +3,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use corosensei::stack::DefaultStack;
@@ -62,6 +63,15 @@ pub enum Progress {
     Suspended,
 }
 
+/// What holds for the scripts that engines start from now on; one may be shared by the engines of all threads.
+#[derive(Debug, Default)]
+pub struct EngineSettings {
+    /// `script-max-memory` in bytes; 0 is no limit.
+    pub script_max_memory: AtomicUsize,
+    /// `lua-enable-insecure-api`: scripts find `getfenv`, `setfenv` and `newproxy`.
+    pub insecure_api: AtomicBool,
+}
+
 /// See the module's comment. One for each thread that runs scripts.
 pub struct Engine {
     #[expect(clippy::vec_box, reason = "they are large and move with every script")]
@@ -69,7 +79,9 @@ pub struct Engine {
     #[expect(clippy::vec_box, reason = "as above")]
     idle_functions: Vec<Box<Interpreter>>,
     stacks: Vec<DefaultStack>,
-    script_max_memory: usize,
+    settings: Arc<EngineSettings>,
+    /// Whether the idle interpreters were made with [`EngineSettings::insecure_api`].
+    idle_are_insecure: bool,
 }
 
 impl Default for Engine {
@@ -103,17 +115,30 @@ impl ScriptRun {
 impl Engine {
     /// An engine without a limit of memory for scripts.
     pub fn new() -> Self {
+        Self::with_settings(Arc::default())
+    }
+
+    /// An engine with settings that others may share.
+    pub fn with_settings(settings: Arc<EngineSettings>) -> Self {
         Engine {
             idle_scripts: Vec::new(),
             idle_functions: Vec::new(),
             stacks: Vec::new(),
-            script_max_memory: usize::MAX,
+            settings,
+            idle_are_insecure: false,
         }
     }
 
     /// Sets `script-max-memory` in bytes, for runs that start from now on; 0 is no limit.
     pub fn set_script_max_memory(&mut self, bytes: usize) {
-        self.script_max_memory = if bytes == 0 { usize::MAX } else { bytes };
+        self.settings.script_max_memory.store(bytes, Relaxed);
+    }
+
+    fn allowance(&self) -> usize {
+        match self.settings.script_max_memory.load(Relaxed) {
+            0 => usize::MAX,
+            bytes => bytes,
+        }
     }
 
     /// The bytes used by the idle interpreters for scripts and for functions (`used_memory_vm_eval`,
@@ -131,7 +156,7 @@ impl Engine {
 
     /// Starts a run. Nothing of it has happened when this returns: [`Engine::resume`] runs it.
     pub fn start(&mut self, call: ScriptCall<'_>) -> Result<ScriptRun, ErrorReply> {
-        let allowance = self.script_max_memory;
+        let allowance = self.allowance();
         let interpreter = match call.code {
             Code::Script(script) => {
                 let mut interpreter = self.interpreter(Kind::Scripts, Some(script))?;
@@ -207,7 +232,7 @@ impl Engine {
             self.put_back(interpreter);
             return Ok(());
         }
-        interpreter.start_compile(script, self.script_max_memory);
+        interpreter.start_compile(script, self.allowance());
         let mut run = ScriptRun { interpreter: Some(interpreter) };
         match self.resume(&mut run, &mut NoHost, Duration::MAX) {
             Progress::Done(ScriptResult { reply: Reply::Error(error), .. }) => Err(error),
@@ -229,7 +254,7 @@ impl Engine {
         registry.check_name(&metadata.name, replace)?;
         let code: Arc<[u8]> = Arc::from(code);
         let mut interpreter = self.interpreter(Kind::Functions, None)?;
-        interpreter.start_load(&code, metadata.shebang_len, self.script_max_memory);
+        interpreter.start_load(&code, metadata.shebang_len, self.allowance());
         match interpreter.resume(host, time_limit.unwrap_or(Duration::MAX)) {
             Event::Finished => {}
             Event::SliceEnded => {
@@ -278,6 +303,11 @@ impl Engine {
         kind: Kind,
         script: Option<&Arc<Script>>,
     ) -> Result<Box<Interpreter>, ErrorReply> {
+        let insecure_api = self.settings.insecure_api.load(Relaxed);
+        if insecure_api != self.idle_are_insecure {
+            self.clear();
+            self.idle_are_insecure = insecure_api;
+        }
         let idle = match kind {
             Kind::Scripts => &mut self.idle_scripts,
             Kind::Functions => &mut self.idle_functions,
@@ -290,7 +320,7 @@ impl Engine {
             }
             _ => idle.pop(),
         }
-        .unwrap_or_else(|| Box::new(Interpreter::new(kind)));
+        .unwrap_or_else(|| Box::new(Interpreter::new(kind, insecure_api)));
         if interpreter.needs_stack() {
             let stack = match self.stacks.pop() {
                 Some(stack) => stack,
@@ -308,7 +338,8 @@ impl Engine {
             Kind::Scripts => &mut self.idle_scripts,
             Kind::Functions => &mut self.idle_functions,
         };
-        if idle.len() < IDLE_INTERPRETERS && !interpreter.is_bloated() {
+        let is_current = interpreter.has_insecure_api() == self.idle_are_insecure;
+        if idle.len() < IDLE_INTERPRETERS && is_current && !interpreter.is_bloated() {
             idle.push(interpreter);
         } else {
             self.discard(*interpreter);

@@ -55,6 +55,7 @@ struct LoadedLibrary {
 pub(super) struct Interpreter {
     context: NonNull<Context>,
     kind: Kind,
+    insecure_api: bool,
     fiber: Option<Fiber>,
     compiled: HashMap<ScriptDigest, Compiled, foldhash::fast::RandomState>,
     body_bytes: usize,
@@ -69,7 +70,7 @@ pub(super) struct Interpreter {
 unsafe impl Send for Interpreter {}
 
 impl Interpreter {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind, insecure_api: bool) -> Self {
         let context = NonNull::from(Box::leak(Box::new(Context::new())));
         // SAFETY: a new state whose allocator gets its context; errors in here can only be for want of memory,
         // and abort in `on_panic`.
@@ -79,7 +80,7 @@ impl Interpreter {
             (*context.as_ptr()).lua = lua;
             lua_atpanic(lua, on_panic);
             let names = ReplyNames::intern(lua);
-            let globals = sandbox::fill(lua, kind);
+            let globals = sandbox::fill(lua, kind, insecure_api);
             (*context.as_ptr()).names = names;
             (*context.as_ptr()).globals = globals;
             ticks::lua_settick(lua, Some(context::on_tick));
@@ -90,6 +91,7 @@ impl Interpreter {
         Interpreter {
             context,
             kind,
+            insecure_api,
             fiber: None,
             compiled: HashMap::default(),
             body_bytes: 0,
@@ -101,6 +103,10 @@ impl Interpreter {
 
     pub(super) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    pub(super) fn has_insecure_api(&self) -> bool {
+        self.insecure_api
     }
 
     fn context(&self) -> &Context {
@@ -287,6 +293,7 @@ impl Interpreter {
         // What it borrows from the host is gone.
         context.command_reply = Reply::None;
         context.arguments.clear();
+        context.shrink_buffers();
         match std::mem::replace(&mut context.job, Job::None) {
             Job::Script { script, reference: Some(reference) }
             | Job::Compile { script, reference: Some(reference) } => {
@@ -406,6 +413,7 @@ impl Drop for Closing {
             (*context).limit_bytes = usize::MAX;
             (*context).on_fiber = false;
             lua_close((*context).lua);
+            debug_assert_eq!((*context).used_bytes, 0, "an abandoned script leaked memory");
             drop(Box::from_raw(context));
         }
     }

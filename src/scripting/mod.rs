@@ -24,7 +24,9 @@ mod statistics;
 mod tests;
 mod ticks;
 
-pub use engine::{Code, Engine, LOAD_TIME_LIMIT, NoHost, Progress, ScriptCall, ScriptResult, ScriptRun};
+pub use engine::{
+    Code, Engine, EngineSettings, LOAD_TIME_LIMIT, NoHost, Progress, ScriptCall, ScriptResult, ScriptRun,
+};
 pub use flags::ScriptFlags;
 pub use functions::{ENGINE_NAME, Function, FunctionHandle, Library, Registry};
 pub use host::{EffectTargets, LogLevel, ScriptHost};

@@ -43,14 +43,16 @@ pub(super) struct Globals {
 ///
 /// # Safety
 /// `lua` is a new state, and its memory is not limited. Errors for want of memory are raised.
-pub(super) unsafe fn fill(lua: *mut lua_State, kind: Kind) -> Globals {
+pub(super) unsafe fn fill(lua: *mut lua_State, kind: Kind, insecure_api: bool) -> Globals {
     // SAFETY: passed on to the caller.
     unsafe {
         for open in [luaopen_base, luaopen_table, luaopen_string, luaopen_math] {
             lua_pushcclosure(lua, open, 0);
             lua_call(lua, 0, 0);
         }
-        for name in [c"dofile", c"loadfile", c"print"] {
+        let insecure = [c"getfenv", c"setfenv", c"newproxy"];
+        let hidden = if insecure_api { &insecure[..0] } else { &insecure };
+        for name in [c"dofile", c"loadfile", c"print"].iter().chain(hidden) {
             lua_pushnil(lua);
             lua_setglobal(lua, name.as_ptr());
         }

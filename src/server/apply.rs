@@ -67,6 +67,9 @@ impl Server {
         self.command_log.set_thresholds(&config);
         self.latency.set_threshold(config.latency_monitor_threshold_ms);
         self.latency_tracking_is_off.store(!config.latency_tracking, Relaxed);
+        let scripts = &self.engine_settings;
+        scripts.script_max_memory.store(config.script_max_memory as usize, Relaxed);
+        scripts.insecure_api.store(config.lua_enable_insecure_api, Relaxed);
         self.refresh_memory_limit();
         self.refresh_roles();
     }

@@ -184,7 +184,7 @@ impl Connection {
         let handover = self.converse(Home { server: &server, reactor: &reactor }).await;
         if let State::Away(script) = &self.state {
             // Nobody wants its answer any more.
-            script.set_kill(Kill::Yes);
+            script.stop(Kill::Yes);
         }
         super::commands::connection::leave(&self.server, &mut self.session).await;
         if let Some(handover) = handover {
@@ -565,7 +565,8 @@ fn run_one(
     args: &Args<'_>,
 ) -> Execution {
     let execution = executor.run(session, entry, args);
-    if session.client.has_mail() {
+    // One that waits, or whose script goes on elsewhere, may have been answered already: `poll` must see that it was.
+    if matches!(execution, Execution::Done) && session.client.has_mail() {
         session.client.take_mail(&mut session.out);
     }
     execution

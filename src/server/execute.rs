@@ -674,9 +674,14 @@ pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
         let garbage = core.writes.garbage.take();
         lazy_free::drop_later(garbage.len(), garbage);
     }
-    for event in aftermath.events {
-        server.pubsub.publish_event(&event, core.keyspace.settings().events);
+    let mut messages = aftermath.messages.into_iter().peekable();
+    for (index, event) in aftermath.events.iter().enumerate() {
+        while let Some(message) = messages.next_if(|message| message.after_events <= index) {
+            server.pubsub.publish_message(&message);
+        }
+        server.pubsub.publish_event(event, core.keyspace.settings().events);
     }
+    messages.for_each(|message| server.pubsub.publish_message(&message));
 }
 
 fn queue(session: &mut Session, entry: &'static Entry, flags: Flags, args: &Args<'_>) {

@@ -74,7 +74,7 @@ use self::users::SharedUsers;
 use crate::base::clock::{Clock, SystemClock};
 use crate::keyspace::{AccessPolicy, Counters, EventClasses, LazyFree, Settings, Watchers};
 use crate::protocol::ErrorReply;
-use crate::scripting::ScriptCache;
+use crate::scripting::{EngineSettings, ScriptCache};
 use crate::types::Limits;
 
 /// The server, shared by all its threads.
@@ -119,6 +119,8 @@ pub struct Server {
     /// What threads for scripts count, also those that have ended.
     pub worker_counts: Mutex<Vec<(Arc<Counters>, Arc<CommandStats>)>>,
     pub script_workers: script_workers::ScriptWorkers,
+    /// Directives where the engines of all threads read them.
+    pub engine_settings: Arc<EngineSettings>,
     /// Connections whose requests are held back.
     held: Mutex<Vec<Arc<Client>>>,
     /// 40 hex digits, another at each start.

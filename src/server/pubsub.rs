@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use super::client::{Client, ClientNumber};
 use crate::base::glob::{self, Case};
-use crate::keyspace::{Event, EventClasses};
+use crate::keyspace::{Event, EventClasses, Message};
 use crate::protocol::Reply;
 
 type Subscribers = HashMap<ClientNumber, Arc<Client>>;
@@ -89,6 +89,27 @@ impl PubSub {
         let Some(subscribers) = registry.shard_channels.get(channel) else { return 0 };
         let push = Reply::Push(vec![Reply::Bulk(b"smessage"), Reply::Bulk(channel), Reply::Bulk(message)]);
         deliver(subscribers, &push)
+    }
+
+    /// How many clients a message on `channel` would reach now.
+    pub fn receivers(&self, channel: &[u8], to_shard: bool) -> usize {
+        let registry = self.registry.read();
+        if to_shard {
+            return registry.shard_channels.get(channel).map_or(0, HashMap::len);
+        }
+        let by_pattern =
+            registry.patterns.iter().filter(|(pattern, _)| glob::matches(pattern, channel, Case::Sensitive));
+        registry.channels.get(channel).map_or(0, HashMap::len)
+            + by_pattern.map(|(_, subscribers)| subscribers.len()).sum::<usize>()
+    }
+
+    /// Delivers what a unit has published.
+    pub fn publish_message(&self, message: &Message) {
+        if message.to_shard {
+            self.publish_to_shard(&message.channel, &message.payload);
+        } else {
+            self.publish(&message.channel, &message.payload);
+        }
     }
 
     /// Publishes a keyspace event on the channels that `classes` asks for.

@@ -45,8 +45,7 @@ impl Reactor {
     }
 
     fn with(server: &Server, counters: Arc<Counters>, stats: Arc<CommandStats>) -> Rc<Self> {
-        let mut engine = Engine::new();
-        engine.set_script_max_memory(server.config().script_max_memory as usize);
+        let engine = Engine::with_settings(server.engine_settings.clone());
         Rc::new(Reactor {
             counters,
             stats,

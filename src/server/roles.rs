@@ -547,7 +547,7 @@ impl Server {
 
     fn roll_back_script(&self) {
         if let Some(script) = self.scripts_running.holder() {
-            script.set_kill(Kill::Rollback);
+            script.stop(Kill::Rollback);
         }
     }
 

@@ -240,13 +240,12 @@ fn first_slice(
         executor.core_mut().writes.begin_journal();
     }
     let outer = Outer::enter(session);
-    let changes_before = executor.core().writes.changes;
     let mut script = ScriptInProgress {
         run,
         request,
         outer,
         alone,
-        changes_before,
+        is_stopped: false,
         targets: EffectTargets::ALL,
         shown: None,
         figures: Figures { began: executor.mark(), slices: 0, commands: 0, writes: 0, killed: None },
@@ -320,8 +319,8 @@ pub struct ScriptInProgress {
     outer: Outer,
     /// It is a unit of its own, not part of a transaction.
     alone: bool,
-    /// Changes that the dataset had counted when it began.
-    changes_before: u64,
+    /// It was told to stop, and its first write was refused for that.
+    is_stopped: bool,
     targets: EffectTargets,
     /// Set when others can see it run: from its first suspension on.
     shown: Option<Arc<RunningScript>>,
@@ -382,10 +381,21 @@ impl ScriptInProgress {
     pub fn slice(&mut self, executor: &mut Executor<'_>, session: &mut Session) -> Option<Reply<'static>> {
         let reactor = executor.reactor;
         self.figures.slices += 1;
-        let (targets, figures) = (&mut self.targets, &mut self.figures);
-        let mut host = Host { executor, session, request: &self.request, targets, figures };
+        let mut host = Host {
+            executor: &mut *executor,
+            session,
+            request: &self.request,
+            targets: &mut self.targets,
+            figures: &mut self.figures,
+            shown: self.shown.as_deref(),
+            is_stopped: &mut self.is_stopped,
+        };
         let progress = reactor.engine.borrow_mut().resume(&mut self.run, &mut host, SLICE);
         let Progress::Done(result) = progress else { return None };
+        if let Some(shown) = self.shown.clone().filter(|_| self.is_stopped) {
+            // It got to its end without the write that was refused.
+            return self.kill(executor, &shown);
+        }
         if let Reply::Error(error) = &result.reply
             && !result.error_counted
         {
@@ -405,10 +415,6 @@ impl ScriptInProgress {
         let config = server.config();
         let shown = self.show(server, session, args);
         server.scripts_running.set_holds(&shown, true);
-        if executor.is_writing() {
-            let writes = &executor.core().writes;
-            shown.wrote.store(writes.unit_changed() || writes.changes != self.changes_before, Relaxed);
-        }
         let threshold = Duration::from_millis(config.busy_reply_threshold_ms);
         if shown.started.elapsed() >= threshold && !server.conditions.has(Conditions::BUSY) {
             tracing::warn!(
@@ -433,6 +439,9 @@ impl ScriptInProgress {
         let replicated = matches!(session.origin, Origin::Primary | Origin::Loader);
         let shown =
             RunningScript::new(name, self.request.program.is_function(), command, replicated, !self.alone);
+        if self.figures.writes > 0 {
+            shown.may_write();
+        }
         server.scripts_running.add(&shown);
         self.shown = Some(shown.clone());
         shown
@@ -458,24 +467,19 @@ impl ScriptInProgress {
             tracing::warn!(
                 "A script has held the dataset for {limit_ms} ms: it is undone (busy-script-rollback-after)."
             );
-            shown.set_kill(Kill::Rollback);
+            shown.stop(Kill::Rollback);
         }
-        let mut end = RunEnd::Killed;
-        match shown.kill() {
-            Kill::No => return None,
-            Kill::Yes if shown.wrote.load(Relaxed) => return None,
-            // What the rest of the transaction did cannot be told from what the script did.
-            Kill::Rollback if !self.alone && shown.wrote.load(Relaxed) => return None,
-            Kill::Yes => {}
-            Kill::Rollback => {
-                if executor.is_writing() {
-                    let core = executor.core_mut();
-                    core.writes.rollback(&mut core.keyspace);
-                    end = RunEnd::Undone;
-                }
-            }
+        if shown.kill() == Kill::No {
+            return None;
         }
-        self.figures.killed = Some(end);
+        // One that wrote nothing may have met expired keys, or published. Inside of a transaction there is no journal, and
+        // what it wrote is no reason to be here.
+        if executor.is_writing() {
+            let core = executor.core_mut();
+            core.writes.rollback(&mut core.keyspace);
+        }
+        self.figures.killed =
+            Some(if self.figures.writes > 0 && self.alone { RunEnd::Undone } else { RunEnd::Killed });
         let word = if shown.is_function { "FUNCTION" } else { "SCRIPT" };
         tracing::info!("Lua script killed by user with {word} KILL.");
         let message = format!("ERR Script killed by user with {word} KILL.");
@@ -530,6 +534,8 @@ struct Host<'h, 's> {
     request: &'h ScriptRequest,
     targets: &'h mut EffectTargets,
     figures: &'h mut Figures,
+    shown: Option<&'h RunningScript>,
+    is_stopped: &'h mut bool,
 }
 
 impl Host<'_, '_> {
@@ -559,7 +565,20 @@ impl Host<'_, '_> {
         if !server.conditions.none() {
             self.admit_in_conditions(flags)?;
         }
+        if flags.has(Flags::WRITE) && self.figures.writes == 0 {
+            self.first_write()?;
+        }
         Ok(entry)
+    }
+
+    fn first_write(&mut self) -> Result<(), ErrorReply> {
+        if let Some(shown) = self.shown
+            && !shown.may_write()
+        {
+            *self.is_stopped = true;
+            return Err(ErrorReply::new("ERR the script was told to stop"));
+        }
+        Ok(())
     }
 
     fn admit_in_conditions(&self, flags: Flags) -> Result<(), ErrorReply> {

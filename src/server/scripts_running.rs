@@ -1,6 +1,7 @@
 //! The scripts that are running: which of them holds the dataset, which are to be killed, and the BUSY state.
 //!
-//! Invariant: at most one script holds the dataset, and `holds` is true from its first suspension to its end.
+//! Invariants: at most one script holds the dataset, and `holds` is true from its first suspension to its end; a script
+//! that was told to stop while it had written nothing writes nothing any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
@@ -15,7 +16,7 @@ use crate::protocol::ErrorReply;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kill {
     No,
-    /// Stop, if nothing was written.
+    /// Stop, having written nothing.
     Yes,
     /// Stop, and undo what was written.
     Rollback,
@@ -31,13 +32,20 @@ pub struct RunningScript {
     pub started: Instant,
     /// It holds the dataset, so others wait for it.
     pub holds: AtomicBool,
-    pub wrote: AtomicBool,
     /// It is run for the stream of the primary or a loader, whose history cannot be changed.
     pub is_replicated: bool,
     /// It is part of a transaction, so what it wrote cannot be undone alone.
     pub is_in_transaction: bool,
-    kill: AtomicU8,
+    /// Bits of what it did and what it was told: both change at one moment or not at all.
+    state: AtomicU8,
 }
+
+/// It has called a command that writes.
+const WROTE: u8 = 1;
+/// It is to stop.
+const KILLED: u8 = 2;
+/// What it has done is to be undone, even if it wrote.
+const ROLLED_BACK: u8 = 4;
 
 impl RunningScript {
     pub fn new(
@@ -53,23 +61,36 @@ impl RunningScript {
             command,
             started: Instant::now(),
             holds: AtomicBool::new(false),
-            wrote: AtomicBool::new(false),
             is_replicated,
             is_in_transaction,
-            kill: AtomicU8::new(0),
+            state: AtomicU8::new(0),
         })
     }
 
     pub fn kill(&self) -> Kill {
-        match self.kill.load(Relaxed) {
+        let state = self.state.load(Relaxed);
+        match state & (KILLED | ROLLED_BACK) {
             0 => Kill::No,
-            1 => Kill::Yes,
+            KILLED => Kill::Yes,
             _ => Kill::Rollback,
         }
     }
 
-    pub fn set_kill(&self, kill: Kill) {
-        self.kill.fetch_max(kill as u8, Relaxed);
+    /// Tells the script to stop. `false`: it has written, and that is not to be undone or cannot be.
+    pub fn stop(&self, kill: Kill) -> bool {
+        let (told, undoes) = match kill {
+            Kill::No => return true,
+            Kill::Yes => (KILLED, false),
+            Kill::Rollback => (KILLED | ROLLED_BACK, !self.is_in_transaction),
+        };
+        let stop = |state: u8| (state & WROTE == 0 || undoes).then_some(state | told);
+        self.state.fetch_update(Relaxed, Relaxed, stop).is_ok()
+    }
+
+    /// The script is about to write for the first time. `false`: it was told to stop, so it must not.
+    pub fn may_write(&self) -> bool {
+        let write = |state: u8| (state & (KILLED | WROTE) != KILLED).then_some(state | WROTE);
+        self.state.fetch_update(Relaxed, Relaxed, write).is_ok()
     }
 }
 
@@ -133,5 +154,39 @@ impl ScriptsRunning {
         ErrorReply::from_text(format!(
             "BUSY Valkey is busy running a script. You can only call {kill} KILL or SHUTDOWN NOSAVE."
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script(is_in_transaction: bool) -> Arc<RunningScript> {
+        RunningScript::new("name".into(), false, Vec::new(), false, is_in_transaction)
+    }
+
+    #[test]
+    fn told_to_stop_it_writes_no_more() {
+        let stopped = script(false);
+        assert!(stopped.stop(Kill::Yes));
+        assert_eq!(stopped.kill(), Kill::Yes);
+        assert!(!stopped.may_write());
+        // Told again, with another word.
+        assert!(stopped.stop(Kill::Rollback));
+        assert!(!stopped.may_write());
+    }
+
+    #[test]
+    fn having_written_it_can_only_be_undone() {
+        for is_in_transaction in [false, true] {
+            let writing = script(is_in_transaction);
+            assert!(writing.may_write() && writing.may_write());
+            assert!(!writing.stop(Kill::Yes));
+            assert_eq!(writing.kill(), Kill::No);
+            assert_eq!(writing.stop(Kill::Rollback), !is_in_transaction);
+            assert_eq!(writing.kill(), if is_in_transaction { Kill::No } else { Kill::Rollback });
+            // What it does until it is left is undone with the rest.
+            assert!(writing.may_write());
+        }
     }
 }

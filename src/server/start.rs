@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
@@ -27,6 +27,7 @@ use super::{Server, cron, reactor, table};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::random::Random;
 use crate::keyspace::Keyspace;
+use crate::scripting::EngineSettings;
 use crate::stream::Stream;
 
 /// Why the server could not start.
@@ -93,6 +94,10 @@ impl Server {
             unblocked_stats: Arc::new(CommandStats::new(table.len())),
             worker_counts: Mutex::default(),
             script_workers: Default::default(),
+            engine_settings: Arc::new(EngineSettings {
+                script_max_memory: AtomicUsize::new(config.script_max_memory as usize),
+                insecure_api: AtomicBool::new(config.lua_enable_insecure_api),
+            }),
             held: Mutex::default(),
             run_id,
             cron_loops: AtomicU64::new(0),
@@ -200,7 +205,7 @@ impl Server {
             // The history of a primary cannot be changed here: its scripts are waited for.
             let script = self.scripts_running.holder().filter(|script| !script.is_replicated);
             if let Some(script) = script.filter(|script| script.started.elapsed() > patience) {
-                script.set_kill(Kill::Rollback);
+                script.stop(Kill::Rollback);
             }
             tokio::time::sleep(GUARD_PAUSE).await;
         }

@@ -29,7 +29,7 @@ fn never_ends(body: &str) {
 
 /// Runs to the end, with a limit of memory of 64 MB.
 fn limited(body: &str) -> String {
-    let mut engine = Engine::new();
+    let mut engine = open_engine();
     engine.set_script_max_memory(64 << 20);
     let mut host = FakeHost::default();
     let run = start(&mut engine, body, &[], &[]);
@@ -167,7 +167,7 @@ fn deep_nesting_in_c() {
 
 #[test]
 fn finalizers_never_run() {
-    let mut engine = Engine::new();
+    let mut engine = open_engine();
     let mut host = FakeHost::default();
     let body = "local p = newproxy(true) getmetatable(p).__gc = function() redis.call('SET', 'gc', '1') while true do \
                 end end p = nil collectgarbage() collectgarbage() return 1";

@@ -84,6 +84,12 @@ fn start(engine: &mut Engine, body: &str, keys: &[&[u8]], arguments: &[&[u8]]) -
     engine.start(ScriptCall { code: Code::Script(&script), keys, arguments }).expect("started")
 }
 
+/// An engine whose scripts find all that any can find.
+fn open_engine() -> Engine {
+    let settings = EngineSettings { insecure_api: true.into(), ..EngineSettings::default() };
+    Engine::with_settings(Arc::new(settings))
+}
+
 /// Runs to the end.
 fn finish(engine: &mut Engine, mut run: ScriptRun, host: &mut FakeHost) -> ScriptResult {
     let started = Instant::now();
@@ -99,7 +105,7 @@ fn finish(engine: &mut Engine, mut run: ScriptRun, host: &mut FakeHost) -> Scrip
 
 /// The result of a script in a new engine, as it would stand in a terminal.
 fn eval(body: &str) -> String {
-    let mut engine = Engine::new();
+    let mut engine = open_engine();
     let run = start(&mut engine, body, &[b"k1", b"k2"], &[b"a1", b"a2"]);
     let shown = show(&finish(&mut engine, run, &mut FakeHost::default()).reply);
     // Whatever happened, the next script finds a clean state.

@@ -274,6 +274,18 @@ fn the_list_of_globals() {
     let without =
         |text: &str| missing_libraries.iter().fold(text.to_owned(), |text, name| text.replace(name, ""));
     assert_eq!(without(shown.trim_matches('"')), without(expected));
+    let settings = Arc::new(EngineSettings::default());
+    let mut engine = Engine::with_settings(settings.clone());
+    let mut host = FakeHost::default();
+    // Whatever idles is exchanged when the setting changes.
+    for insecure in [false, true, false] {
+        settings.insecure_api.store(insecure, std::sync::atomic::Ordering::Relaxed);
+        for name in ["getfenv", "setfenv", "newproxy"] {
+            let run = start(&mut engine, &format!("return type(rawget(_G, '{name}'))"), &[], &[]);
+            let expected = if insecure { "\"function\"" } else { "\"nil\"" };
+            assert_eq!(show(&finish(&mut engine, run, &mut host).reply), expected, "{name}");
+        }
+    }
 }
 
 #[test]
@@ -296,7 +308,7 @@ fn libraries_are_there_and_forget_settings() {
 
 #[test]
 fn environments_do_not_outlive_the_script() {
-    let mut engine = Engine::new();
+    let mut engine = open_engine();
     let mut host = FakeHost::default();
     let body = "if rawget(getfenv(1), 'mine') then return 'leaked' end setfenv(1, {mine = 1}) return mine";
     for _ in 0..3 {

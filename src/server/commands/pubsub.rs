@@ -252,16 +252,22 @@ pub fn leave(server: &Server, session: &mut Session) {
 }
 
 fn publish(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
-    let receivers = call.server().publish(call.args[1], call.args[2]);
-    let args = call.args;
-    call.transaction().state_effect(args);
-    Ok(Reply::Integer(receivers as i64).into())
+    publish_at_end(call, false)
 }
 
 fn spublish(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
-    let receivers = call.server().pubsub.publish_to_shard(call.args[1], call.args[2]);
+    publish_at_end(call, true)
+}
+
+/// A script that is undone, or a transaction half done, has said nothing: the message goes out when the unit has ended.
+fn publish_at_end(call: &mut Call<'_, '_, Writes>, to_shard: bool) -> Result<HostOutcome, ErrorReply> {
     let args = call.args;
-    call.transaction().state_effect(args);
+    let receivers = call.server().pubsub.receivers(args[1], to_shard);
+    let mut transaction = call.transaction();
+    if receivers > 0 {
+        transaction.publish(args[1], args[2], to_shard);
+    }
+    transaction.state_effect(args);
     Ok(Reply::Integer(receivers as i64).into())
 }
 

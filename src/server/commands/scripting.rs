@@ -298,12 +298,11 @@ pub fn kill(call: &mut Call<'_, '_>, function: bool) -> Result<HostOutcome, Erro
             "UNKILLABLE The busy script was sent by a master instance in the context of replication and cannot be killed.",
         ));
     }
-    if script.wrote.load(Relaxed) && (!rollback || script.is_in_transaction) {
+    if !script.stop(if rollback { Kill::Rollback } else { Kill::Yes }) {
         return Err(ErrorReply::new(
             "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \
              script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
         ));
     }
-    script.set_kill(if rollback { Kill::Rollback } else { Kill::Yes });
     Ok(Reply::Ok.into())
 }
