@@ -390,7 +390,8 @@ impl Drop for Interpreter {
             drop(fiber.abandon());
         }
         let closing = Closing(self.context);
-        if self.used_bytes() > CLOSE_ELSEWHERE_BYTES {
+        // The half of a result that was made so far can be large, while its tables are few.
+        if self.used_bytes() + self.context().reply_bytes > CLOSE_ELSEWHERE_BYTES {
             // If there is no thread to be had, the closure is dropped here, and closes here.
             let _: io::Result<_> =
                 thread::Builder::new().name("lua-close".into()).spawn(move || drop(closing));
