@@ -381,8 +381,9 @@ impl Connection {
     /// Runs the parsed requests. Returns the bytes up to the end of the last one that was taken.
     fn run_requests<'h>(&mut self, home: Home<'h>, bytes: &[u8]) -> (usize, Stop<'h>) {
         let mut executor = Executor::new(home.server, home.reactor);
-        if self.requests.len() > 1 {
-            prefetch(&mut executor, self.session.database, &self.requests, &self.arguments, bytes);
+        if self.requests.len() > 1
+            && prefetch(&mut executor, self.session.database, &self.requests, &self.arguments, bytes)
+        {
             executor.look_at_clock();
         }
         let mut args: Vec<&[u8]> = Vec::with_capacity(8);
@@ -627,28 +628,41 @@ fn clamp(timeout: Duration) -> Duration {
     timeout.min(Duration::from_secs(400 * 24 * 3600))
 }
 
+/// A dataset of fewer entries lies in the cache by itself.
+const PREFETCH_FROM_ENTRIES: usize = 1 << 14;
+
 /// Brings the entries that a batch will look up into the cache: all segment slots first, then all entries, so that the
-/// misses overlap.
+/// misses overlap. Returns whether that was worth its time.
 fn prefetch(
     executor: &mut Executor<'_>,
     database: usize,
     requests: &[Request],
     arguments: &[Argument],
     bytes: &[u8],
-) {
+) -> bool {
+    let has_keys = |request: &&Request| {
+        request.count > 1 && request.entry.is_some_and(|entry| !entry.spec.keys.is_empty())
+    };
+    let Some(first) = requests.iter().find(has_keys).and_then(|request| request.entry) else { return false };
+    // The guard that the first call will want anyway.
+    let held = if Executor::may_write(first) { executor.hold_write() } else { executor.hold_read() };
+    if held.is_err() {
+        return false;
+    }
+    let entries = executor.core().keyspace.database(database).entries();
+    if entries.len() < PREFETCH_FROM_ENTRIES {
+        return false;
+    }
     let hashes: Vec<u64> = requests
         .iter()
-        .filter(|request| request.count > 1 && request.entry.is_some_and(|entry| !entry.spec.keys.is_empty()))
+        .filter(has_keys)
         .map(|request| dictionary::hash(arguments[request.first + 1].of(bytes)))
         .collect();
-    if hashes.len() < 2 || executor.hold_read().is_err() {
-        return;
-    }
-    let database = executor.core().keyspace.database(database).entries();
     for hash in &hashes {
-        database.prefetch_segment(*hash);
+        entries.prefetch_segment(*hash);
     }
     for hash in &hashes {
-        database.prefetch_item(*hash);
+        entries.prefetch_item(*hash);
     }
+    true
 }

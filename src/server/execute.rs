@@ -711,7 +711,7 @@ fn note(
 
 impl Executor<'_> {
     /// Does a call of the entry take the guard for writing?
-    fn may_write(entry: &Entry) -> bool {
+    pub fn may_write(entry: &Entry) -> bool {
         matches!(
             entry.handler,
             Handler::Write(_) | Handler::Blocking(_) | Handler::Host(HostHandler::Writing(_))
