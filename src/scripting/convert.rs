@@ -30,6 +30,8 @@ pub(super) struct ReplyNames {
     pub(super) source: c_int,
     pub(super) line: c_int,
     pub(super) ignore_error_stats_update: c_int,
+    pub(super) keys: c_int,
+    pub(super) argv: c_int,
 }
 
 impl ReplyNames {
@@ -56,6 +58,8 @@ impl ReplyNames {
             source: intern("source"),
             line: intern("line"),
             ignore_error_stats_update: intern("ignore_error_stats_update"),
+            keys: intern("KEYS"),
+            argv: intern("ARGV"),
         }
     }
 }

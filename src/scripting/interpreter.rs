@@ -166,6 +166,7 @@ impl Interpreter {
         allowance_bytes: usize,
     ) {
         let lua = self.begin(allowance_bytes);
+        let names = self.context().names;
         let uses = self.uses;
         let reference = self.compiled.get_mut(&script.digest()).map(|compiled| {
             compiled.used = uses;
@@ -174,9 +175,9 @@ impl Interpreter {
         // SAFETY: memory is not limited, so nothing raises.
         unsafe {
             push_list(lua, keys);
-            sandbox::set_global(lua, c"KEYS");
+            sandbox::set_global(lua, names.keys);
             push_list(lua, arguments);
-            sandbox::set_global(lua, c"ARGV");
+            sandbox::set_global(lua, names.argv);
         }
         let context = self.context_mut();
         context.job = Job::Script { script: script.clone(), reference };

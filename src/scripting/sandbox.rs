@@ -158,11 +158,14 @@ impl Globals {
 ///
 /// # Safety
 /// `lua` is a state of kind `Scripts` with its memory not limited.
-pub(super) unsafe fn set_global(lua: *mut lua_State, name: &CStr) {
-    // SAFETY: the globals are a table.
+pub(super) unsafe fn set_global(lua: *mut lua_State, name: c_int) {
+    // SAFETY: the globals are a table, and the reference is that of a string. Setting a name that is there already
+    // needs no memory, and otherwise memory is not limited now.
     unsafe {
+        lua_rawgeti_(lua, LUA_REGISTRYINDEX, name);
+        lua_insert(lua, -2);
         lua_setreadonly(lua, LUA_GLOBALSINDEX, 0);
-        lua_setfield(lua, LUA_GLOBALSINDEX, name.as_ptr());
+        lua_rawset(lua, LUA_GLOBALSINDEX);
         lua_setreadonly(lua, LUA_GLOBALSINDEX, 1);
     }
 }

@@ -11,16 +11,16 @@ const BUCKETS: usize = 32;
 
 #[derive(Debug, Default)]
 pub struct ScriptStatistics {
-    calls: AtomicU64,
     failed: AtomicU64,
     killed: AtomicU64,
     undone: AtomicU64,
     nanoseconds: AtomicU64,
-    slices: AtomicU64,
+    /// Beyond the first of each run.
+    more_slices: AtomicU64,
     commands: AtomicU64,
     writes: AtomicU64,
     reply_bytes: AtomicU64,
-    /// Runs by the number of bits of their microseconds.
+    /// Runs by the number of bits of their microseconds; their sum is the number of runs.
     histogram: [AtomicU64; BUCKETS],
 }
 
@@ -70,12 +70,11 @@ impl ScriptStatistics {
                 counter.fetch_add(amount, Relaxed);
             }
         };
-        add(&self.calls, 1);
         add(&self.failed, u64::from(run.end == RunEnd::Failed));
         add(&self.killed, u64::from(matches!(run.end, RunEnd::Killed | RunEnd::Undone)));
         add(&self.undone, u64::from(run.end == RunEnd::Undone));
         add(&self.nanoseconds, run.elapsed.as_nanos() as u64);
-        add(&self.slices, run.slices);
+        add(&self.more_slices, run.slices.saturating_sub(1));
         add(&self.commands, run.commands);
         add(&self.writes, run.writes);
         add(&self.reply_bytes, run.reply_bytes);
@@ -86,14 +85,14 @@ impl ScriptStatistics {
     /// `None`: it never ran.
     pub fn totals(&self) -> Option<ScriptTotals> {
         let get = |counter: &AtomicU64| counter.load(Relaxed);
-        let calls = get(&self.calls);
+        let calls: u64 = self.histogram.iter().map(get).sum();
         (calls > 0).then(|| ScriptTotals {
             calls,
             failed: get(&self.failed),
             killed: get(&self.killed),
             undone: get(&self.undone),
             microseconds: get(&self.nanoseconds) / 1000,
-            slices: get(&self.slices),
+            slices: calls + get(&self.more_slices),
             commands: get(&self.commands),
             writes: get(&self.writes),
             reply_bytes: get(&self.reply_bytes),
@@ -115,12 +114,11 @@ impl ScriptStatistics {
     /// Counts from zero again (CONFIG RESETSTAT).
     pub fn reset(&self) {
         let counters = [
-            &self.calls,
             &self.failed,
             &self.killed,
             &self.undone,
             &self.nanoseconds,
-            &self.slices,
+            &self.more_slices,
             &self.commands,
             &self.writes,
             &self.reply_bytes,
