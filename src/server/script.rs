@@ -158,10 +158,8 @@ fn check(executor: &Executor<'_>, session: &Session, request: &ScriptRequest) ->
     if conditions.none() || session.origin != Origin::Client {
         return Ok(());
     }
-    if conditions.has(Conditions::STALE)
-        && !request.is_unflagged()
-        && !flags.contains(ScriptFlags::ALLOW_STALE)
-    {
+    // One without a shebang has no flags, so it is not allowed either.
+    if conditions.has(Conditions::STALE) && !flags.contains(ScriptFlags::ALLOW_STALE) {
         return Err(ErrorReply::new(
             "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
         ));
@@ -183,7 +181,7 @@ fn check(executor: &Executor<'_>, session: &Session, request: &ScriptRequest) ->
             ));
         }
         if !request.is_unflagged() {
-            return Err(ErrorReply::new("READONLY Can not run script with write flag on readonly replica."));
+            return Err(ErrorReply::new("READONLY You can't write against a read only replica."));
         }
     }
     if request.is_unflagged() {
