@@ -329,3 +329,37 @@ fn users_stand_in_a_file_of_their_own() {
         &[("SET b 1", "OK"), ("GET b", "-NOPERM User bert has no permissions to run the 'get' command")],
     );
 }
+
+#[test]
+fn a_user_can_be_limited_to_read_only_scripts() {
+    let server = Server::start(&[]);
+    let mut admin = server.connect();
+    let library = "#!lua name=lib\nredis.register_function{function_name='look', flags={'no-writes'}, \
+                   callback=function(keys) return redis.call('get', keys[1]) end}";
+    assert_eq!(send(&mut admin, &["FUNCTION", "LOAD", library]), "lib");
+    expect(
+        &mut admin,
+        &[
+            ("SET key value", "OK"),
+            ("ACL SETUSER reader on >secret ~* -@all +eval_ro +evalsha_ro +fcall_ro +get", "OK"),
+        ],
+    );
+    let mut reader = connect_as(&server, "reader", "secret");
+    let get = "return redis.call('get', KEYS[1])";
+    assert_eq!(send(&mut reader, &["EVAL_RO", get, "1", "key"]), "value");
+    assert_eq!(send(&mut reader, &["FCALL_RO", "look", "1", "key"]), "value");
+    for refused in [&["EVAL", get, "1", "key"][..], &["FCALL", "look", "1", "key"], &["SET", "key", "other"]]
+    {
+        let answer = send(&mut reader, refused);
+        assert!(answer.starts_with("-NOPERM"), "{refused:?}: {answer}");
+    }
+    // A read-only script calls no write command, whatever its user may do; and no command that its user may not call.
+    let write = send(&mut reader, &["EVAL_RO", "return redis.call('set', KEYS[1], 'other')", "1", "key"]);
+    assert!(
+        write.contains("ACL failure in script") || write.contains("Write commands are not allowed"),
+        "{write}"
+    );
+    let strlen = send(&mut reader, &["EVAL_RO", "return redis.call('strlen', KEYS[1])", "1", "key"]);
+    assert!(strlen.contains("ACL failure in script"), "{strlen}");
+    expect(&mut admin, &[("GET key", "value")]);
+}
