@@ -111,7 +111,7 @@ fn valkeys_rule_for_scripts_can_be_asked_for() {
     refused(
         &mut client,
         &["EVAL", "#!lua\nreturn 1", "0"],
-        "READONLY Can not run script with write flag on readonly replica.",
+        "READONLY You can't write against a read only replica.",
     );
 }
 
@@ -125,9 +125,11 @@ fn stale_data_is_refused_when_asked_for() {
     primary.kill();
     let down = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
     wait_until("it notices", || client.call("GET k").text() == down);
-    // A script may run, but not look at data.
-    assert_eq!(client.call_args(&["EVAL_RO", "return 1", "0"]).integer(), 1);
-    let reply = client.call_args(&["EVAL_RO", "return redis.call('GET', KEYS[1])", "1", "k"]);
+    refused(&mut client, &["EVAL_RO", "return 1", "0"], down);
+    // A script that says so may run, but not look at data.
+    let allowed = |body: &str| format!("#!lua flags=no-writes,allow-stale\nreturn {body}");
+    assert_eq!(client.call_args(&["EVAL_RO", &allowed("1"), "0"]).integer(), 1);
+    let reply = client.call_args(&["EVAL_RO", &allowed("redis.call('GET', KEYS[1])"), "1", "k"]);
     assert!(reply.text().starts_with("ERR Can not execute the command on a stale replica"), "{reply:?}");
     refused(&mut client, &["EVAL", "#!lua flags=no-writes\nreturn 1", "0"], down);
     refused(&mut client, &["DBSIZE"], down);
