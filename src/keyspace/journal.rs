@@ -41,8 +41,4 @@ impl Journal {
             }
         }
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.databases.is_none()
-    }
 }

@@ -131,11 +131,6 @@ impl WriteState {
         self.replaced.clear();
         true
     }
-
-    /// Has the running unit changed anything?
-    pub fn unit_changed(&self) -> bool {
-        self.journal.as_ref().is_some_and(|journal| !journal.is_empty())
-    }
 }
 
 impl<'k> WriteTxn<'k> {

@@ -178,7 +178,7 @@ fn check_conditions(
         return redirection.map(Some);
     }
     if from_client && any(Flags::WRITE) {
-        check_writable(server, entry)?;
+        check_writable(server)?;
     }
     if session.is_subscribed() && session.protocol() == Protocol::Resp2 && !allowed_while_subscribed(entry) {
         return Err(ErrorReply::from_text(format!(
@@ -211,10 +211,10 @@ fn check_conditions(
     Ok(None)
 }
 
-fn check_writable(server: &Server, entry: &Entry) -> Result<(), ErrorReply> {
+fn check_writable(server: &Server) -> Result<(), ErrorReply> {
     let conditions = &server.conditions;
     if conditions.has(Conditions::REPLICA) && server.config().replica_read_only {
-        return Err(server.readonly_error(entry));
+        return Err(server.readonly_error());
     }
     if conditions.has(Conditions::DISK_ERROR) {
         return Err(server.disk_error());

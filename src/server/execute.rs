@@ -717,9 +717,4 @@ impl Executor<'_> {
             Handler::Write(_) | Handler::Blocking(_) | Handler::Host(HostHandler::Writing(_))
         )
     }
-
-    /// May the entry run on a snapshot, without the guard?
-    pub fn is_read(entry: &Entry) -> bool {
-        matches!(entry.handler, Handler::Read(_)) || !entry.flags.has_any(Flags::WRITE | Flags::MAY_REPLICATE)
-    }
 }

@@ -164,7 +164,7 @@ impl Server {
     }
 
     /// What a write is answered on a read-only replica.
-    pub fn readonly_error(&self, _entry: &Entry) -> ErrorReply {
+    pub fn readonly_error(&self) -> ErrorReply {
         ErrorReply::new("READONLY You can't write against a read only replica.")
     }
 

@@ -254,19 +254,28 @@ impl Server {
             if self.scripts_running.holds() {
                 let mut guard = self.roles.lock();
                 let roles = &mut *guard;
-                let mut actions = Vec::new();
-                let mut fresh = fresh_id;
-                let stream =
-                    StreamView { end: self.stream_end.load(Relaxed), kept_from: None, fsynced: None };
-                let now_ms = self.uptime_ms();
-                let mut turn = Turn { now_ms, stream, fresh_id: &mut fresh, actions: &mut actions };
-                closed(roles, &mut turn);
+                let ((), mut actions) = self.turn_beside(roles, closed);
                 roles.postponed.append(&mut actions);
-                self.note_conditions(roles);
                 return;
             }
             tokio::time::sleep(GUARD_PAUSE).await;
         }
+    }
+
+    /// One event while a script holds the dataset: of the stream only its end is known. Returns also what is to be done,
+    /// which nobody has begun to do.
+    fn turn_beside<R>(
+        &self,
+        roles: &mut Roles,
+        event: impl FnOnce(&mut Roles, &mut Turn<'_>) -> R,
+    ) -> (R, Vec<Action>) {
+        let mut actions = Vec::new();
+        let mut fresh = fresh_id;
+        let stream = StreamView { end: self.stream_end.load(Relaxed), kept_from: None, fsynced: None };
+        let mut turn = Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
+        let result = event(roles, &mut turn);
+        self.note_conditions(roles);
+        (result, actions)
     }
 
     /// Milliseconds of a clock that never goes back.
@@ -525,13 +534,11 @@ impl Server {
         if roles.replication.failover_phase() == FailoverPhase::InProgress {
             return None;
         }
-        let mut actions = Vec::new();
-        let mut fresh = fresh_id;
-        let stream = StreamView { end: self.stream_end.load(Relaxed), kept_from: None, fsynced: None };
-        let mut turn = Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
-        let result = event(roles, &mut turn);
-        roles.coordinator.step(WriteScript::Running, &mut roles.replication, &mut roles.gate, &mut turn);
-        self.note_conditions(roles);
+        let (result, actions) = self.turn_beside(roles, |roles, turn| {
+            let result = event(roles, turn);
+            roles.coordinator.step(WriteScript::Running, &mut roles.replication, &mut roles.gate, turn);
+            result
+        });
         drop(guard);
         // Before the handover nothing else can be asked for.
         for action in actions {

@@ -10,7 +10,7 @@ use super::table::Entry;
 use super::users::Identity;
 use crate::command::Flags;
 use crate::keyspace::WatchFlag;
-use crate::protocol::{ErrorReply, Protocol, Reply, encode};
+use crate::protocol::{Protocol, Reply, encode};
 
 /// A command queued by MULTI.
 #[derive(Debug)]
@@ -81,8 +81,6 @@ pub struct Session {
     pub touch: bool,
     /// CLIENT IMPORT-SOURCE.
     pub import_source: bool,
-    /// How many errors were replied, for the errors-inside-of-a-call count of a script.
-    pub last_error: Option<ErrorReply>,
 }
 
 impl Session {
@@ -107,7 +105,6 @@ impl Session {
             redirect: false,
             touch: true,
             import_source: false,
-            last_error: None,
         }
     }
 

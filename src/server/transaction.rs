@@ -96,7 +96,7 @@ impl Opened {
         } else if server.conditions.has(Conditions::REPLICA) && server.config().replica_read_only && writes()
         {
             // Demoted while it waited for the dataset.
-            Some(Reply::Error(server.readonly_error(entry)))
+            Some(Reply::Error(server.readonly_error()))
         } else if super::commands::transactions::watched_changed(executor, session) {
             Some(Reply::NilArray)
         } else {
