@@ -151,6 +151,9 @@ pub struct Connection {
     arguments: Vec<Argument>,
     /// How much of `session.out` the socket has taken.
     sent: usize,
+    /// Whether the other connections that are ready run before the replies go out: then the peers are woken one behind
+    /// the other, and none takes the processor from what is yet to run.
+    gives_way: bool,
     state: State,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -173,6 +176,7 @@ impl Connection {
             requests: Vec::new(),
             arguments: Vec::new(),
             sent: 0,
+            gives_way: false,
             state: State::Ready,
             timer: None,
         }
@@ -232,6 +236,10 @@ impl Connection {
         if client.has_mail() {
             let unblock = client.take_mail(&mut self.session.out);
             return Poll::Ready(Wake::Mail(unblock));
+        }
+        if std::mem::take(&mut self.gives_way) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if self.poll_send(context).is_err() {
             return Poll::Ready(Wake::Close);
@@ -381,7 +389,9 @@ impl Connection {
     /// Runs the parsed requests. Returns the bytes up to the end of the last one that was taken.
     fn run_requests<'h>(&mut self, home: Home<'h>, bytes: &[u8]) -> (usize, Stop<'h>) {
         let mut executor = Executor::new(home.server, home.reactor);
-        if self.requests.len() > 1
+        // For a single request the way round costs more than it brings.
+        self.gives_way = self.requests.len() > 1;
+        if self.gives_way
             && prefetch(&mut executor, self.session.database, &self.requests, &self.arguments, bytes)
         {
             executor.look_at_clock();
@@ -410,10 +420,7 @@ impl Connection {
     async fn stopped<'h>(&mut self, home: Home<'h>, mut stop: Stop<'h>) -> Option<super::replicas::Handover> {
         loop {
             stop = match stop {
-                Stop::Empty => {
-                    self.send();
-                    return None;
-                }
+                Stop::Empty => return None,
                 Stop::Slow { mut executor, call, entry, args } => {
                     executor.make_durable();
                     self.send();
