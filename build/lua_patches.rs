@@ -45,6 +45,7 @@ const fn edits(count: usize, file: &'static str, find: &'static str, replace: &'
 
 pub const PATCHES: &[Patch] = &[
     STRING_HASH,
+    CALLS_AT_ONCE,
     WORK_CREDIT,
     LONG_STRING_LOOPS,
     LONG_PATTERN_LOOPS,
@@ -114,6 +115,38 @@ const STRING_HASH: Patch = Patch {
             "    if (ts->tsv.hash == h && ts->tsv.len == l && (memcmp(str, getstr(ts), l) == 0)) {\n",
         ),
     ],
+};
+
+/// What every call of a command needs of the stack, in one step each: its arguments when all are strings, and the string
+/// that takes their place.
+const CALLS_AT_ONCE: Patch = Patch {
+    name: "calls at once",
+    edits: &[edit(
+        "lapi.c",
+        "LUA_API void lua_pushstring (lua_State *L, const char *s) {\n",
+        "typedef struct lua_Bytes { const char *start; size_t length; } lua_Bytes;\n\
+         \n\
+         LUA_API int lua_stringarguments (lua_State *L, lua_Bytes *bytes, int most) {\n\
+         \x20 int n = cast_int(L->top - L->base), i;\n\
+         \x20 if (n > most) return -1;\n\
+         \x20 for (i = 0; i < n; i++) {\n\
+         \x20   const TValue *o = L->base + i;\n\
+         \x20   if (!ttisstring(o)) return -1;\n\
+         \x20   bytes[i].start = svalue(o);\n\
+         \x20   bytes[i].length = tsvalue(o)->len;\n\
+         \x20 }\n\
+         \x20 return n;\n\
+         }\n\
+         \n\
+         LUA_API void lua_stringresult (lua_State *L, const char *start, size_t length) {\n\
+         \x20 L->top = L->base;\n\
+         \x20 luaC_checkGC(L);\n\
+         \x20 setsvalue2s(L, L->top, luaS_newlstr(L, start, length));\n\
+         \x20 api_incr_top(L);\n\
+         }\n\
+         \n\
+         LUA_API void lua_pushstring (lua_State *L, const char *s) {\n",
+    )],
 };
 
 /// The count hook sees only virtual machine instructions; work done in C counts against a credit in the

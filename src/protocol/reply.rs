@@ -101,6 +101,15 @@ impl<'a> Reply<'a> {
         Reply::Owned(text.into().into_bytes())
     }
 
+    /// The error, if this is one.
+    #[inline]
+    pub fn error(&self) -> Option<&ErrorReply> {
+        match self {
+            Reply::Error(error) => Some(error),
+            _ => None,
+        }
+    }
+
     /// A copy that borrows nothing.
     pub fn into_owned(self) -> Reply<'static> {
         fn all(replies: Vec<Reply<'_>>) -> Vec<Reply<'static>> {

@@ -23,6 +23,24 @@ use super::host::{EffectTargets, LogLevel, ScriptHost};
 use super::ticks::work;
 use crate::protocol::Reply;
 
+/// A string that lies in Lua.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct LuaBytes {
+    start: *const u8,
+    length: usize,
+}
+
+unsafe extern "C-unwind" {
+    /// The arguments of the running function if all are strings and at most `most`; returns how many, or -1.
+    fn lua_stringarguments(lua: *mut lua_State, bytes: *mut LuaBytes, most: c_int) -> c_int;
+    /// Makes a string the only thing on the stack. May raise for want of memory.
+    fn lua_stringresult(lua: *mut lua_State, start: *const c_char, length: usize);
+}
+
+/// Calls with more arguments than this, or with numbers among them, are looked at one by one.
+const FEW_ARGUMENTS: usize = 8;
+
 /// What a call of a command costs in units of work, beside its reply: the clock is looked at every few calls.
 const CALL_WORK: usize = 256;
 
@@ -78,11 +96,12 @@ unsafe fn run_command(lua: *mut lua_State, raises: bool) -> c_int {
             (*context).command_reply = mem::transmute::<Reply<'_>, Reply<'static>>(reply);
             failed
         });
-        lua_settop(lua, 0);
         match &(*context).command_reply {
-            Reply::Bulk(bytes) => push_bytes(lua, bytes),
-            Reply::Integer(number) => lua_pushnumber(lua, *number as f64),
-            reply => push_reply(lua, context, reply),
+            Reply::Bulk(bytes) => lua_stringresult(lua, bytes.as_ptr().cast(), bytes.len()),
+            reply => {
+                lua_settop(lua, 0);
+                push_reply(lua, context, reply);
+            }
         }
         (*context).command_reply = Reply::None;
         if failed && raises { lua_error(lua) } else { 1 }
@@ -121,13 +140,19 @@ unsafe fn ask<R>(
 unsafe fn collect_arguments(lua: *mut lua_State, context: *mut Context) -> Result<(), &'static str> {
     // SAFETY: the slices point into strings on the stack, or into `number_text`, which does not grow meanwhile.
     unsafe {
+        let arguments = &mut (*context).arguments;
+        arguments.clear();
+        let mut few = [LuaBytes { start: std::ptr::null(), length: 0 }; FEW_ARGUMENTS];
+        if let 1.. = lua_stringarguments(lua, few.as_mut_ptr(), FEW_ARGUMENTS as c_int) {
+            let strings = few.iter().take_while(|bytes| !bytes.start.is_null());
+            arguments.extend(strings.map(|bytes| slice::from_raw_parts(bytes.start, bytes.length)));
+            return Ok(());
+        }
         let count = lua_gettop(lua);
         if count == 0 {
             return Err("Please specify at least one argument for this call");
         }
-        let arguments = &mut (*context).arguments;
         let number_text = &mut (*context).number_text;
-        arguments.clear();
         number_text.clear();
         for index in 1..=count {
             let argument: &'static [u8] = match lua_type(lua, index) {

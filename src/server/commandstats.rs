@@ -65,15 +65,14 @@ pub fn record(
     session: &mut Session,
     entry: &'static Entry,
     args: &Args<'_>,
-    elapsed: Duration,
-    reply: &Reply<'_>,
+    nanoseconds: u64,
+    error: Option<&ErrorReply>,
 ) {
     let counters = reactor.stats.of(entry.id);
     add(&counters.calls, 1);
-    let nanoseconds = elapsed.as_nanos() as u64;
     add(&counters.nanoseconds, nanoseconds);
     add(&session.client.figures.commands, 1);
-    if let Reply::Error(error) = reply {
+    if let Some(error) = error {
         add(&counters.failed, 1);
         // A script's are counted where it ends: it may only have handed on what a command of it was answered.
         if !matches!(entry.handler, Handler::Host(HostHandler::Script(_))) {
@@ -88,7 +87,7 @@ pub fn record(
     }
     if server.latency.keeps(nanoseconds) {
         let event = if entry.flags.has(Flags::FAST) { event::FAST_COMMAND } else { event::COMMAND };
-        server.latency.note(event, elapsed, server.now_ms());
+        server.latency.note(event, Duration::from_nanos(nanoseconds), server.now_ms());
     }
     server.command_log.look(server, &session.client, entry, args, nanoseconds, session.reply_bytes());
     server.monitors.show(server, session, entry, args);

@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
-use quanta::Instant;
 
 use super::blocking::{BlockedCall, Waiting, serve_ready};
 use super::call::Call;
+use super::call_clock::Moment;
 use super::core::Core;
 use super::lazy_free;
 use super::reactor::Reactor;
@@ -24,7 +24,7 @@ use super::table::{Entry, HostHandler, HostOutcome};
 use super::{Server, admission, commandstats, script, transaction};
 use crate::command::{Args, BlockOnKeys, BlockingFn, Flags, Handler, Outcome, help_reply};
 use crate::keyspace::{KeyExpiry, Reader, Snapshot, WriteTxn};
-use crate::protocol::{ErrorReply, Reply};
+use crate::protocol::{CommandResult, ErrorReply, Reply};
 
 /// What a batch holds of the dataset.
 pub enum Held<'s> {
@@ -66,9 +66,9 @@ pub struct Executor<'s> {
     /// The same in microseconds.
     pub now_us: u64,
     /// The moment the last command ended, where the time of the next one begins.
-    mark: Cell<Instant>,
+    mark: Cell<Moment>,
     /// The same moment by both clocks, so that one look at a clock per command is enough.
-    began: (Instant, u64),
+    began: (Moment, u64),
     /// Did this batch write, so that the AOF is to be flushed before its replies go out?
     wrote: bool,
 }
@@ -79,7 +79,7 @@ pub struct ScriptHolds;
 
 impl<'s> Executor<'s> {
     pub fn new(server: &'s Arc<Server>, reactor: &'s Reactor) -> Self {
-        let now = Instant::now();
+        let now = reactor.clock.now();
         let mut executor = Executor {
             server,
             reactor,
@@ -103,15 +103,14 @@ impl<'s> Executor<'s> {
 
     /// The moment of the next command is that at which the last one ended.
     fn next_moment(&mut self) {
-        let (instant, unix_us) = self.began;
-        let since = self.mark.get().saturating_duration_since(instant);
-        self.now_us = unix_us + since.as_nanos() as u64 / 1000;
+        let (moment, unix_us) = self.began;
+        self.now_us = unix_us + self.reactor.clock.nanoseconds(moment, self.mark.get()) / 1000;
         self.now_ms = self.now_us / 1000;
     }
 
     /// Time has passed that belongs to no command: the next one begins now.
     pub fn look_at_clock(&mut self) {
-        let now = Instant::now();
+        let now = self.reactor.clock.now();
         self.mark.set(now);
         self.began = (now, self.server.now_us());
         self.next_moment();
@@ -336,27 +335,25 @@ impl<'s> Executor<'s> {
                     touch: session.touch,
                     counters: Some(&self.reactor.counters),
                 };
-                let reply = function(&reader, args).unwrap_or_else(Reply::Error);
-                session.reply(&reply);
-                note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+                let result = function(&reader, args);
+                session.answer(&result);
+                note(self.server, self.reactor, &self.mark, session, entry, args, failure(&result));
             }
             Handler::Write(function) => {
                 if self.hold_write().is_err() {
                     return Execution::Held(admission::Hold::Script);
                 }
                 let mut transaction = self.transaction(session);
-                let reply = transaction
-                    .call(args, |transaction| function(transaction, args))
-                    .unwrap_or_else(Reply::Error);
+                let result = transaction.call(args, |transaction| function(transaction, args));
                 self.end_of_write(session);
-                session.reply(&reply);
-                note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+                session.answer(&result);
+                note(self.server, self.reactor, &self.mark, session, entry, args, failure(&result));
             }
             Handler::Blocking(function) => return self.call_blocking(session, entry, function, args),
             Handler::Help(lines) => {
                 let reply = help_reply(args[0], lines);
                 session.reply(&reply);
-                note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+                note(self.server, self.reactor, &self.mark, session, entry, args, reply.error());
             }
             Handler::Container => {
                 // Admission finds the subcommand or refuses the request.
@@ -427,16 +424,15 @@ impl<'s> Executor<'s> {
                     touch: session.touch,
                     counters: Some(&reactor.counters),
                 };
-                let reply = function(&reader, args).unwrap_or_else(Reply::Error);
-                note(server, reactor, &self.mark, session, entry, args, &reply);
-                reply
+                let result = function(&reader, args);
+                note(server, reactor, &self.mark, session, entry, args, failure(&result));
+                result.unwrap_or_else(Reply::Error)
             }
             Handler::Write(function) => {
                 let mut transaction = self.transaction(session);
                 let result = transaction.call(args, |transaction| function(transaction, args));
-                let reply = result.unwrap_or_else(Reply::Error);
-                note(server, reactor, &self.mark, session, entry, args, &reply);
-                reply
+                note(server, reactor, &self.mark, session, entry, args, failure(&result));
+                result.unwrap_or_else(Reply::Error)
             }
             Handler::Blocking(function) => {
                 let mut transaction = self.transaction(session);
@@ -445,7 +441,7 @@ impl<'s> Executor<'s> {
                     Ok(Outcome::Block(block)) => block.when_denied,
                     Err(error) => Reply::Error(error),
                 };
-                note(server, reactor, &self.mark, session, entry, args, &reply);
+                note(server, reactor, &self.mark, session, entry, args, reply.error());
                 reply
             }
             Handler::Host(handler) => {
@@ -455,12 +451,12 @@ impl<'s> Executor<'s> {
                     Ok(HostOutcome::Replicate(_)) => Reply::Error(ErrorReply::SYNTAX),
                     Err(error) => Reply::Error(error),
                 };
-                note(server, reactor, &self.mark, session, entry, args, &reply);
+                note(server, reactor, &self.mark, session, entry, args, reply.error());
                 reply
             }
             Handler::Help(lines) => {
                 let reply = help_reply(args[0], lines);
-                note(server, reactor, &self.mark, session, entry, args, &reply);
+                note(server, reactor, &self.mark, session, entry, args, reply.error());
                 reply
             }
             // Admission into scripts refuses these.
@@ -520,7 +516,7 @@ impl<'s> Executor<'s> {
         };
         self.end_of_write(session);
         session.reply(&reply);
-        note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+        note(self.server, self.reactor, &self.mark, session, entry, args, reply.error());
         Execution::Done
     }
 
@@ -569,7 +565,7 @@ impl<'s> Executor<'s> {
             Err(error) => Reply::Error(error),
         };
         session.reply(&reply);
-        note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+        note(self.server, self.reactor, &self.mark, session, entry, args, reply.error());
         Execution::Done
     }
 
@@ -597,27 +593,27 @@ impl<'s> Executor<'s> {
 
     /// Counts a finished call.
     pub fn note(&self, session: &mut Session, entry: &'static Entry, args: &Args<'_>, reply: &Reply<'_>) {
-        note(self.server, self.reactor, &self.mark, session, entry, args, reply);
+        note(self.server, self.reactor, &self.mark, session, entry, args, reply.error());
     }
 
     /// As [`note`](Self::note), of a call that began at `began` and called others since. Returns how long it took.
     pub fn note_since(
         &self,
-        began: Instant,
+        began: Moment,
         session: &mut Session,
         entry: &'static Entry,
         args: &Args<'_>,
         reply: &Reply<'_>,
     ) -> Duration {
-        let now = Instant::now();
+        let now = self.reactor.clock.now();
         self.mark.set(now);
-        let elapsed = now.duration_since(began);
-        commandstats::record(self.server, self.reactor, session, entry, args, elapsed, reply);
-        elapsed
+        let nanoseconds = self.reactor.clock.nanoseconds(began, now);
+        commandstats::record(self.server, self.reactor, session, entry, args, nanoseconds, reply.error());
+        Duration::from_nanos(nanoseconds)
     }
 
     /// When the call that runs now began.
-    pub fn mark(&self) -> Instant {
+    pub fn mark(&self) -> Moment {
         self.mark.get()
     }
 
@@ -698,15 +694,23 @@ fn queue(session: &mut Session, entry: &'static Entry, flags: Flags, args: &Args
 fn note(
     server: &Arc<Server>,
     reactor: &Reactor,
-    mark: &Cell<Instant>,
+    mark: &Cell<Moment>,
     session: &mut Session,
     entry: &'static Entry,
     args: &Args<'_>,
-    reply: &Reply<'_>,
+    error: Option<&ErrorReply>,
 ) {
-    let now = Instant::now();
-    let elapsed = now.duration_since(mark.replace(now));
-    commandstats::record(server, reactor, session, entry, args, elapsed, reply);
+    let now = reactor.clock.now();
+    let nanoseconds = reactor.clock.nanoseconds(mark.replace(now), now);
+    commandstats::record(server, reactor, session, entry, args, nanoseconds, error);
+}
+
+/// The error that a command answered.
+fn failure<'r>(result: &'r CommandResult<'_>) -> Option<&'r ErrorReply> {
+    match result {
+        Ok(reply) => reply.error(),
+        Err(error) => Some(error),
+    }
 }
 
 impl Executor<'_> {

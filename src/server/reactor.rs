@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::Server;
+use super::call_clock::CallClock;
 use super::client::Client;
 use super::commandstats::CommandStats;
 use super::connection::{Connection, Socket};
@@ -24,6 +25,7 @@ pub struct Reactor {
     pub counters: Arc<Counters>,
     pub stats: Arc<CommandStats>,
     pub engine: RefCell<Engine>,
+    pub clock: CallClock,
     buffer: RefCell<Box<[u8]>>,
 }
 
@@ -50,6 +52,7 @@ impl Reactor {
             counters,
             stats,
             engine: RefCell::new(engine),
+            clock: CallClock::default(),
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
         })
     }

@@ -11,10 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use quanta::Instant;
-
 use super::Server;
 use super::admission::{Conditions, find_entry, is_without_subcommand};
+use super::call_clock::Moment;
 use super::commandstats;
 use super::config::{ReadOnlyScripts, ReplicaScripts};
 use super::execute::Executor;
@@ -328,7 +327,7 @@ pub struct ScriptInProgress {
 /// What a run has come to so far.
 #[derive(Debug)]
 struct Figures {
-    began: Instant,
+    began: Moment,
     slices: u64,
     commands: u64,
     writes: u64,

@@ -10,7 +10,7 @@ use super::table::Entry;
 use super::users::Identity;
 use crate::command::Flags;
 use crate::keyspace::WatchFlag;
-use crate::protocol::{Protocol, Reply, encode};
+use crate::protocol::{CommandResult, Protocol, Reply, encode};
 
 /// A command queued by MULTI.
 #[derive(Debug)]
@@ -139,6 +139,15 @@ impl Session {
     pub fn reply(&mut self, reply: &Reply<'_>) {
         if self.reply_mode == ReplyMode::On && matches!(self.origin, Origin::Client | Origin::Script) {
             encode::encode(reply, self.protocol(), &mut self.out);
+        }
+    }
+
+    /// As [`reply`](Self::reply), of what a command returned.
+    #[inline]
+    pub fn answer(&mut self, result: &CommandResult<'_>) {
+        match result {
+            Ok(reply) => self.reply(reply),
+            Err(error) => self.reply(&Reply::Error(error.clone())),
         }
     }
 

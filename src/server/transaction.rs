@@ -3,8 +3,6 @@
 //!
 //! Invariant: a transaction holds the dataset from its first command to its last.
 
-use std::time::Duration;
-
 use super::admission::{Conditions, Hold};
 use super::execute::{Execution, Executor};
 use super::session::{Queued, ReplyMode, Session};
@@ -190,5 +188,5 @@ fn count(
     reply: &Reply<'_>,
 ) {
     // The time of the commands is counted with them.
-    commandstats::record(executor.server, executor.reactor, session, entry, args, Duration::ZERO, reply);
+    commandstats::record(executor.server, executor.reactor, session, entry, args, 0, reply.error());
 }
