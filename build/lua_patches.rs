@@ -118,7 +118,7 @@ const STRING_HASH: Patch = Patch {
 };
 
 /// What every call of a command needs of the stack, in one step each: its arguments when all are strings, and the string
-/// that takes their place.
+/// that takes their place. And what every script needs: the lists of its keys and arguments in tables that are there.
 const CALLS_AT_ONCE: Patch = Patch {
     name: "calls at once",
     edits: &[edit(
@@ -143,6 +143,18 @@ const CALLS_AT_ONCE: Patch = Patch {
          \x20 luaC_checkGC(L);\n\
          \x20 setsvalue2s(L, L->top, luaS_newlstr(L, start, length));\n\
          \x20 api_incr_top(L);\n\
+         }\n\
+         \n\
+         LUA_API int lua_isplainlist (lua_State *L, int n) {\n\
+         \x20 const Table *t = hvalue(L->top - 1);\n\
+         \x20 return t->sizearray == n && t->metatable == NULL && t->lsizenode == 0 && ttisnil(gval(gnode(t, 0)));\n\
+         }\n\
+         \n\
+         LUA_API void lua_setlistitem (lua_State *L, int i, const char *start, size_t length) {\n\
+         \x20 Table *t = hvalue(L->top - 1);\n\
+         \x20 luaC_checkGC(L);\n\
+         \x20 setsvalue2n(L, &t->array[i], luaS_newlstr(L, start, length));\n\
+         \x20 luaC_barriert(L, t, &t->array[i]);\n\
          }\n\
          \n\
          LUA_API void lua_pushstring (lua_State *L, const char *s) {\n",

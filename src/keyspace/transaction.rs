@@ -86,6 +86,22 @@ impl WriteState {
         };
     }
 
+    /// Ends the unit if nobody is to hear of it; `false`: it has not ended.
+    pub fn finish_unheard(&mut self) -> bool {
+        let unheard = self.effects.is_empty()
+            && self.touched.is_empty()
+            && self.replaced.is_empty()
+            && self.swapped.is_empty()
+            && self.events.is_empty()
+            && self.messages.is_empty()
+            && self.garbage.is_empty();
+        if unheard {
+            self.journal = None;
+            self.effects.set_muted(false);
+        }
+        unheard
+    }
+
     /// Ends a unit: raises watch flags and hands out what is to be published. Effects stay for the stream to take.
     pub fn finish(&mut self, keyspace: &Keyspace) -> Aftermath {
         self.journal = None;

@@ -26,6 +26,8 @@ pub(super) enum Job {
     Script {
         script: Arc<Script>,
         reference: Option<c_int>,
+        /// It has been compiled for this run.
+        is_new: bool,
     },
     /// Compile a script without running it.
     Compile {

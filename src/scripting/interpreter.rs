@@ -6,7 +6,7 @@
 use std::alloc::{self, Layout};
 use std::ffi::CStr;
 use std::io;
-use std::os::raw::{c_int, c_void};
+use std::os::raw::{c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::thread;
@@ -18,7 +18,7 @@ use mlua_sys::lua51::*;
 
 use super::api;
 use super::context::{self, Context, Job, Outcome};
-use super::convert::{ReplyNames, push_bytes};
+use super::convert::ReplyNames;
 use super::fiber::{Event, Fiber};
 use super::functions::{FunctionHandle, Library, LoadedFunction, Registry};
 use super::host::ScriptHost;
@@ -174,13 +174,11 @@ impl Interpreter {
         });
         // SAFETY: memory is not limited, so nothing raises.
         unsafe {
-            push_list(lua, keys);
-            sandbox::set_global(lua, names.keys);
-            push_list(lua, arguments);
-            sandbox::set_global(lua, names.argv);
+            set_list(lua, names.keys, keys);
+            set_list(lua, names.argv, arguments);
         }
         let context = self.context_mut();
-        context.job = Job::Script { script: script.clone(), reference };
+        context.job = Job::Script { script: script.clone(), reference, is_new: false };
     }
 
     /// Prepares the compilation of a script.
@@ -296,15 +294,10 @@ impl Interpreter {
         context.arguments.clear();
         context.shrink_buffers();
         match std::mem::replace(&mut context.job, Job::None) {
-            Job::Script { script, reference: Some(reference) }
+            Job::Script { script, reference: Some(reference), is_new: true }
             | Job::Compile { script, reference: Some(reference) } => {
                 let body_len = script.body().len();
-                let compiled = Compiled { reference, body_len, used: uses };
-                // The usual case: it was there.
-                match self.compiled.get(&script.digest()) {
-                    Some(known) if known.reference == reference => {}
-                    _ => self.keep_compiled(script.digest(), compiled),
-                }
+                self.keep_compiled(script.digest(), Compiled { reference, body_len, used: uses });
             }
             Job::Function { library, loaded: Some(references), .. } => {
                 self.keep_library(library, references);
@@ -421,15 +414,44 @@ impl Drop for Closing {
     }
 }
 
+unsafe extern "C-unwind" {
+    /// Whether the table on the top of the stack has room for `count` items and holds nothing else.
+    fn lua_isplainlist(lua: *mut lua_State, count: c_int) -> c_int;
+    /// Sets an item, counted from 0, of the plain list on the top of the stack. May raise for want of memory.
+    fn lua_setlistitem(lua: *mut lua_State, index: c_int, start: *const c_char, length: usize);
+}
+
 /// Pushes a table of strings.
 unsafe fn push_list(lua: *mut lua_State, list: &[&[u8]]) {
+    // SAFETY: passed on to the caller. The new table is a plain list of this length.
+    unsafe {
+        lua_createtable(lua, list.len() as c_int, 0);
+        fill_list(lua, list);
+    }
+}
+
+/// Makes the global `name` a table of strings. The table of the last script is filled anew if it is as a new one would be:
+/// no script can have kept it.
+unsafe fn set_list(lua: *mut lua_State, name: c_int, list: &[&[u8]]) {
     // SAFETY: passed on to the caller.
     unsafe {
-        lua_createtable(lua, list.len().min(1 << 24) as c_int, 0);
-        for (index, item) in list.iter().enumerate() {
-            push_bytes(lua, item);
-            lua_rawseti_(lua, -2, (index + 1) as c_int);
+        sandbox::push_global(lua, name);
+        if lua_type(lua, -1) == LUA_TTABLE && lua_isplainlist(lua, list.len() as c_int) != 0 {
+            fill_list(lua, list);
+            lua_settop(lua, -2);
+            return;
         }
+        lua_settop(lua, -2);
+        push_list(lua, list);
+        sandbox::set_global(lua, name);
+    }
+}
+
+/// Fills the plain list of the same length on the top of the stack.
+unsafe fn fill_list(lua: *mut lua_State, list: &[&[u8]]) {
+    for (index, item) in list.iter().enumerate() {
+        // SAFETY: passed on to the caller.
+        unsafe { lua_setlistitem(lua, index as c_int, item.as_ptr().cast(), item.len()) };
     }
 }
 

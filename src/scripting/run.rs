@@ -37,7 +37,7 @@ unsafe impl Body for Context {
             (*context).on_fiber = true;
             match &mut (*context).job {
                 Job::None => {}
-                Job::Script { script, reference } => run_script(context, script, reference),
+                Job::Script { script, reference, is_new } => run_script(context, script, reference, is_new),
                 Job::Compile { script, reference } => {
                     *reference = compile_script(context, script);
                     if reference.is_some() {
@@ -70,12 +70,18 @@ unsafe fn end_if_memory_exceeded(context: *mut Context) {
     }
 }
 
-unsafe fn run_script(context: *mut Context, script: &Script, reference: &mut Option<c_int>) {
+unsafe fn run_script(
+    context: *mut Context,
+    script: &Script,
+    reference: &mut Option<c_int>,
+    is_new: &mut bool,
+) {
     // SAFETY: on the fiber.
     unsafe {
         let lua = (*context).lua;
         if reference.is_none() {
             *reference = compile_script(context, script);
+            *is_new = true;
         }
         let Some(reference) = *reference else { return };
         lua_rawgeti_(lua, LUA_REGISTRYINDEX, reference);

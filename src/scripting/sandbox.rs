@@ -170,6 +170,18 @@ pub(super) unsafe fn set_global(lua: *mut lua_State, name: c_int) {
     }
 }
 
+/// Pushes the global `name`, without what the protection would do for one that is missing.
+///
+/// # Safety
+/// As for [`set_global`].
+pub(super) unsafe fn push_global(lua: *mut lua_State, name: c_int) {
+    // SAFETY: the globals are a table, and the reference is that of a string.
+    unsafe {
+        lua_rawgeti_(lua, LUA_REGISTRYINDEX, name);
+        lua_rawget_(lua, LUA_GLOBALSINDEX);
+    }
+}
+
 /// Pushes the table `redis`.
 unsafe fn push_api(lua: *mut lua_State, kind: Kind) {
     // SAFETY: passed on to the caller of `fill`.

@@ -4,9 +4,9 @@
 //! Invariant: at most [`EVAL_CAPACITY`] scripts came by EVAL, the least recently used leave first; those loaded
 //! with SCRIPT LOAD stay until a flush.
 
-use std::sync::Arc;
-
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -126,6 +126,14 @@ struct Entries {
     body_bytes: usize,
 }
 
+/// What one thread remembers of the loaded script that it ran last, so as to find it again without a lock.
+#[derive(Debug)]
+pub struct RecentScript {
+    generation: u64,
+    name: [u8; 40],
+    script: Arc<Script>,
+}
+
 struct Entry {
     script: Arc<Script>,
     origin: Origin,
@@ -136,6 +144,8 @@ struct Entry {
 #[derive(Clone, Default)]
 pub struct ScriptCache {
     entries: Arc<Mutex<Entries>>,
+    /// Counts the times that loaded scripts were taken away.
+    generation: Arc<AtomicU64>,
 }
 
 impl ScriptCache {
@@ -147,6 +157,26 @@ impl ScriptCache {
         let entry = entries.scripts.get_mut(digest)?;
         entry.used = now;
         Some(entry.script.clone())
+    }
+
+    /// The script whose digest has these hexadecimal digits; counts as used.
+    pub fn find(&self, name: &[u8], recent: &mut Option<RecentScript>) -> Option<Arc<Script>> {
+        let generation = self.generation.load(Acquire);
+        if let Some(recent) = recent
+            && recent.generation == generation
+            && recent.name == name
+        {
+            return Some(recent.script.clone());
+        }
+        let digest = ScriptDigest::parse(name)?;
+        let script = self.get(&digest)?;
+        // What may be evicted has to be seen to be in use.
+        if let Some((_, Origin::Load)) = self.peek(&digest)
+            && let Ok(name) = name.try_into()
+        {
+            *recent = Some(RecentScript { generation, name, script: script.clone() });
+        }
+        Some(script)
     }
 
     /// The script and its origin, without counting as a use.
@@ -188,6 +218,7 @@ impl ScriptCache {
         entries.scripts = HashMap::default();
         entries.evictable = 0;
         entries.body_bytes = 0;
+        self.generation.fetch_add(1, Release);
     }
 
     /// All loaded scripts and those by EVAL, in no order: for full syncs and AOF bases.
@@ -288,5 +319,23 @@ mod tests {
         assert_eq!(cache.memory(), 0);
         cache.insert(script("return 1"), Origin::Eval);
         assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn a_loaded_script_is_remembered_until_a_flush_and_one_by_eval_is_not() {
+        let cache = ScriptCache::default();
+        let name = |script: &Script| script.digest().hex();
+        let loaded = cache.insert(script("return 1"), Origin::Load);
+        let by_eval = cache.insert(script("return 2"), Origin::Eval);
+        let mut recent = None;
+        assert_eq!(cache.find(&name(&by_eval), &mut recent), Some(by_eval.clone()));
+        assert!(recent.is_none(), "its uses must be counted");
+        for _ in 0..2 {
+            assert_eq!(cache.find(&name(&loaded), &mut recent), Some(loaded.clone()));
+            assert!(recent.is_some());
+        }
+        assert_eq!(cache.find(&name(&by_eval), &mut recent), Some(by_eval));
+        cache.clone().clear();
+        assert_eq!(cache.find(&name(&loaded), &mut recent), None);
     }
 }

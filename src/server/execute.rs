@@ -661,6 +661,9 @@ pub const LOCK_PATIENCE: Duration = Duration::from_micros(500);
 
 /// Hands the effects of a finished unit to the stream, and its events and invalidations to their subscribers.
 pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
+    if core.writes.finish_unheard() {
+        return;
+    }
     let aftermath = core.writes.finish(&core.keyspace);
     if !core.writes.effects.is_empty() {
         core.stream.append_unit(core.writes.effects.unit());

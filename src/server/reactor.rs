@@ -15,7 +15,7 @@ use super::client::Client;
 use super::commandstats::CommandStats;
 use super::connection::{Connection, Socket};
 use crate::keyspace::Counters;
-use crate::scripting::Engine;
+use crate::scripting::{Engine, RecentScript};
 
 /// Bytes read at once.
 pub const READ_BUFFER: usize = 64 * 1024;
@@ -25,6 +25,7 @@ pub struct Reactor {
     pub counters: Arc<Counters>,
     pub stats: Arc<CommandStats>,
     pub engine: RefCell<Engine>,
+    pub recent_script: RefCell<Option<RecentScript>>,
     pub clock: CallClock,
     buffer: RefCell<Box<[u8]>>,
 }
@@ -52,6 +53,7 @@ impl Reactor {
             counters,
             stats,
             engine: RefCell::new(engine),
+            recent_script: RefCell::default(),
             clock: CallClock::default(),
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
         })

@@ -206,8 +206,8 @@ fn eval(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, Error
 
 fn evalsha(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, ErrorReply> {
     let keys = key_count(call)?;
-    let script = ScriptDigest::parse(call.args[1]).and_then(|digest| call.server().scripts.get(&digest));
-    match script {
+    let recent = &mut call.executor.reactor.recent_script.borrow_mut();
+    match call.server().scripts.find(call.args[1], recent) {
         Some(script) => Ok(request(Program::Script(script), keys, read_only)),
         None => Err(NO_SCRIPT),
     }
