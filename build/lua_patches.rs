@@ -46,6 +46,7 @@ const fn edits(count: usize, file: &'static str, find: &'static str, replace: &'
 pub const PATCHES: &[Patch] = &[
     STRING_HASH,
     CALLS_AT_ONCE,
+    DIRECT_LOOKUPS,
     WORK_CREDIT,
     LONG_STRING_LOOPS,
     LONG_PATTERN_LOOPS,
@@ -64,9 +65,10 @@ pub const PATCHES: &[Patch] = &[
     NO_THREAD_ENVIRONMENT,
 ];
 
-/// Strings are hashed by MurmurHash3 (x86, 32 bits, Austin Appleby, public domain) over all their bytes, seeded with their
-/// length: four bytes at a time, which is what most replies' cost comes to; no two long strings that differ in the
-/// bytes that Lua would skip collide; and tables give their pairs in the order that scripts know from Valkey.
+/// Strings are hashed by MurmurHash3 (x86, 32 bits, Austin Appleby, public domain), seeded with their length: four bytes
+/// at a time, which is what the cost of most replies comes to; and tables give their pairs in the order that scripts
+/// know from Valkey. Of strings of more than 4 KB only the ends count, so that making one costs little beside its copy.
+/// Strings of the same hash are compared by words when they are short.
 const STRING_HASH: Patch = Patch {
     name: "string hash",
     edits: &[
@@ -79,13 +81,20 @@ const STRING_HASH: Patch = Patch {
              static unsigned int scrambled (unsigned int block) {\n\
              \x20 return rotated(block * 0xcc9e2d51u, 15) * 0x1b873593u;\n\
              }\n\
-             static unsigned int hash_of (const char *str, size_t l) {\n\
-             \x20 unsigned int h = (unsigned int)l, block;\n\
-             \x20 const char *end = str + (l & ~(size_t)3);\n\
+             static unsigned int mixed (unsigned int h, const char *str, const char *end) {\n\
+             \x20 unsigned int block;\n\
              \x20 for (; str != end; str += 4) {\n\
              \x20   memcpy(&block, str, 4);\n\
              \x20   h = rotated(h ^ scrambled(block), 13) * 5 + 0xe6546b64u;\n\
              \x20 }\n\
+             \x20 return h;\n\
+             }\n\
+             static unsigned int hash_of (const char *str, size_t l) {\n\
+             \x20 unsigned int h = (unsigned int)l, block;\n\
+             \x20 const char *end = str + (l & ~(size_t)3);\n\
+             \x20 if (l <= 4096) h = mixed(h, str, end);\n\
+             \x20 else h = mixed(mixed(h, str, str + 2048), end - 2048, end);\n\
+             \x20 str = end;\n\
              \x20 if (l & 3) {\n\
              \x20   block = (unsigned char)str[0];\n\
              \x20   if ((l & 3) > 1) block |= (unsigned int)(unsigned char)str[1] << 8;\n\
@@ -96,6 +105,20 @@ const STRING_HASH: Patch = Patch {
              \x20 h = (h ^ (h >> 16)) * 0x85ebca6bu;\n\
              \x20 h = (h ^ (h >> 13)) * 0xc2b2ae35u;\n\
              \x20 return h ^ (h >> 16);\n\
+             }\n\
+             static int are_same (const char *a, const char *b, size_t l) {\n\
+             \x20 unsigned long long a8, b8, a9, b9;\n\
+             \x20 unsigned int a4, b4, a5, b5;\n\
+             \x20 if (l > 16) return memcmp(a, b, l) == 0;\n\
+             \x20 if (l >= 8) {\n\
+             \x20   memcpy(&a8, a, 8); memcpy(&b8, b, 8); memcpy(&a9, a + l - 8, 8); memcpy(&b9, b + l - 8, 8);\n\
+             \x20   return ((a8 ^ b8) | (a9 ^ b9)) == 0;\n\
+             \x20 }\n\
+             \x20 if (l >= 4) {\n\
+             \x20   memcpy(&a4, a, 4); memcpy(&b4, b, 4); memcpy(&a5, a + l - 4, 4); memcpy(&b5, b + l - 4, 4);\n\
+             \x20   return ((a4 ^ b4) | (a5 ^ b5)) == 0;\n\
+             \x20 }\n\
+             \x20 return l == 0 || (a[0] == b[0] && a[l / 2] == b[l / 2] && a[l - 1] == b[l - 1]);\n\
              }\n\
              \n\
              TString *luaS_newlstr (lua_State *L, const char *str, size_t l) {\n",
@@ -112,7 +135,7 @@ const STRING_HASH: Patch = Patch {
         edit(
             "lstring.c",
             "    if (ts->tsv.len == l && (memcmp(str, getstr(ts), l) == 0)) {\n",
-            "    if (ts->tsv.hash == h && ts->tsv.len == l && (memcmp(str, getstr(ts), l) == 0)) {\n",
+            "    if (ts->tsv.hash == h && ts->tsv.len == l && are_same(str, getstr(ts), l)) {\n",
         ),
     ],
 };
@@ -159,6 +182,38 @@ const CALLS_AT_ONCE: Patch = Patch {
          \n\
          LUA_API void lua_pushstring (lua_State *L, const char *s) {\n",
     )],
+};
+
+/// A global or an index that is in its table is read at once; the general way, which knows metatables, is for the others.
+const DIRECT_LOOKUPS: Patch = Patch {
+    name: "direct lookups",
+    edits: &[
+        edit(
+            "lvm.c",
+            "        lua_assert(ttisstring(rb));\n        Protect(luaV_gettable(L, &g, rb, ra));\n",
+            "        const TValue *found = luaH_getstr(cl->env, rawtsvalue(rb));\n\
+             \x20       if (!ttisnil(found)) {\n\
+             \x20         setobj2s(L, ra, found);\n\
+             \x20         continue;\n\
+             \x20       }\n\
+             \x20       Protect(luaV_gettable(L, &g, rb, ra));\n",
+        ),
+        edit(
+            "lvm.c",
+            "      case OP_GETTABLE: {\n",
+            "      case OP_GETTABLE: {\n\
+             \x20       const TValue *rb = RB(i);\n\
+             \x20       if (ttistable(rb)) {\n\
+             \x20         const TValue *rc = RKC(i);\n\
+             \x20         const TValue *found = ttisstring(rc) ? luaH_getstr(hvalue(rb), rawtsvalue(rc))\n\
+             \x20                                              : luaH_get(hvalue(rb), rc);\n\
+             \x20         if (!ttisnil(found)) {\n\
+             \x20           setobj2s(L, ra, found);\n\
+             \x20           continue;\n\
+             \x20         }\n\
+             \x20       }\n",
+        ),
+    ],
 };
 
 /// The count hook sees only virtual machine instructions; work done in C counts against a credit in the
@@ -286,9 +341,9 @@ const LONG_STRING_LOOPS: Patch = Patch {
         ),
         edit(
             "lstring.c",
-            "    if (ts->tsv.hash == h && ts->tsv.len == l && (memcmp(str, getstr(ts), l) == 0)) {\n",
+            "    if (ts->tsv.hash == h && ts->tsv.len == l && are_same(str, getstr(ts), l)) {\n",
             "    units += (ts->tsv.hash == h && ts->tsv.len == l) ? 1 + (l >> 6) : 1;\n\
-             \x20   if (ts->tsv.hash == h && ts->tsv.len == l && (memcmp(str, getstr(ts), l) == 0)) {\n\
+             \x20   if (ts->tsv.hash == h && ts->tsv.len == l && are_same(str, getstr(ts), l)) {\n\
              \x20     if (units > 16) luai_charge(L, units > LUA_WORK_CREDIT ? LUA_WORK_CREDIT : (int)units);\n",
         ),
         edit(

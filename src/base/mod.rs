@@ -8,3 +8,4 @@ pub mod lzf;
 pub mod number;
 pub mod random;
 pub mod state_codec;
+pub mod tick_clock;

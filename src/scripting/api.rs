@@ -88,24 +88,38 @@ unsafe fn run_command(lua: *mut lua_State, raises: bool) -> c_int {
             push_own_error(lua, message);
             return if raises { lua_error(lua) } else { 1 };
         }
-        let failed = ask(lua, context, |host, arguments| {
-            let reply = host.call(arguments);
-            let failed = matches!(reply, Reply::Error(_));
-            // SAFETY: the reply is read before the host is used again, and dropped afterwards without looking at
-            // what it borrows.
-            (*context).command_reply = mem::transmute::<Reply<'_>, Reply<'static>>(reply);
-            failed
-        });
-        match &(*context).command_reply {
-            Reply::Bulk(bytes) => lua_stringresult(lua, bytes.as_ptr().cast(), bytes.len()),
+        let answer = ask(lua, context, |host, arguments| match host.call(arguments) {
+            // SAFETY: it is read before the host is used again.
+            Reply::Bulk(bytes) => Answer::Bytes(mem::transmute::<&[u8], &'static [u8]>(bytes)),
             reply => {
+                let failed = matches!(reply, Reply::Error(_));
+                // SAFETY: the reply is read before the host is used again, and dropped afterwards without looking at
+                // what it borrows.
+                (*context).command_reply = mem::transmute::<Reply<'_>, Reply<'static>>(reply);
+                Answer::Kept { failed }
+            }
+        });
+        match answer {
+            Answer::Bytes(bytes) => {
+                lua_stringresult(lua, bytes.as_ptr().cast(), bytes.len());
+                1
+            }
+            Answer::Kept { failed } => {
                 lua_settop(lua, 0);
-                push_reply(lua, context, reply);
+                push_reply(lua, context, &(*context).command_reply);
+                (*context).command_reply = Reply::None;
+                if failed && raises { lua_error(lua) } else { 1 }
             }
         }
-        (*context).command_reply = Reply::None;
-        if failed && raises { lua_error(lua) } else { 1 }
     }
+}
+
+/// What a command answered a script.
+enum Answer {
+    /// A string that lies in the dataset, which is what most scripts ask for most often.
+    Bytes(&'static [u8]),
+    /// Anything else, in the context.
+    Kept { failed: bool },
 }
 
 /// Calls the host with the collected arguments. If it panics the script is never gone on with.

@@ -5,7 +5,6 @@ use std::any::Any;
 use std::os::raw::{c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use mlua_sys::lua51::{self, lua_Debug, lua_State};
 
@@ -17,6 +16,7 @@ use super::random::Random;
 use super::sandbox::Globals;
 use super::scripts::Script;
 use super::ticks;
+use crate::base::tick_clock::{Moment, TickClock};
 use crate::protocol::Reply;
 
 /// What the fiber is to do.
@@ -96,9 +96,10 @@ pub(super) struct Context {
     pub(super) on_fiber: bool,
     /// The Lua thread that was running when the script was last suspended.
     pub(super) suspended_in: *mut lua_State,
-    pub(super) slice: Duration,
+    pub(super) clock: TickClock,
+    pub(super) slice_nanoseconds: u64,
     /// Set at the first look at the clock in a slice, so that a short script never looks.
-    pub(super) slice_started: Option<Instant>,
+    pub(super) slice_started: Option<Moment>,
     pub(super) stack_floor: usize,
 
     // The run.
@@ -137,7 +138,8 @@ impl Context {
             suspender: ptr::null(),
             on_fiber: false,
             suspended_in: ptr::null_mut(),
-            slice: Duration::MAX,
+            clock: TickClock::default(),
+            slice_nanoseconds: u64::MAX,
             slice_started: None,
             stack_floor: 0,
             host: None,
@@ -244,11 +246,11 @@ pub(super) unsafe extern "C-unwind" fn on_tick(lua: *mut lua_State) {
         if (*context).limit_hit {
             suspend_for_good(context, Event::MemoryExceeded);
         }
-        let now = Instant::now();
+        let now = (*context).clock.now();
         match (*context).slice_started {
             None => (*context).slice_started = Some(now),
             Some(started) => {
-                if now.duration_since(started) >= (*context).slice {
+                if (*context).clock.nanoseconds(started, now) >= (*context).slice_nanoseconds {
                     (*context).suspended_in = lua;
                     suspend(context, Event::SliceEnded);
                 }

@@ -229,7 +229,7 @@ impl Interpreter {
         context.host = Some(unsafe {
             std::mem::transmute::<NonNull<dyn ScriptHost + '_>, NonNull<dyn ScriptHost>>(host)
         });
-        context.slice = slice;
+        context.slice_nanoseconds = slice.as_nanos().try_into().unwrap_or(u64::MAX);
         context.slice_started = None;
         let event = match &mut self.fiber {
             Some(fiber) => fiber.resume(),

@@ -13,7 +13,6 @@ use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
 use super::blocking::{BlockedCall, Waiting, serve_ready};
 use super::call::Call;
-use super::call_clock::Moment;
 use super::core::Core;
 use super::lazy_free;
 use super::reactor::Reactor;
@@ -22,6 +21,7 @@ use super::scripts_running::RunningScript;
 use super::session::{Origin, Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler, HostOutcome};
 use super::{Server, admission, commandstats, script, transaction};
+use crate::base::tick_clock::Moment;
 use crate::command::{Args, BlockOnKeys, BlockingFn, Flags, Handler, Outcome, help_reply};
 use crate::keyspace::{KeyExpiry, Reader, Snapshot, WriteTxn};
 use crate::protocol::{CommandResult, ErrorReply, Reply};

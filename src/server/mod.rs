@@ -7,7 +7,6 @@ pub mod admission;
 mod apply;
 pub mod blocking;
 pub mod call;
-pub mod call_clock;
 pub mod client;
 pub mod command_line;
 pub mod command_log;

@@ -10,10 +10,11 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use super::Server;
-use super::call_clock::CallClock;
 use super::client::Client;
 use super::commandstats::CommandStats;
 use super::connection::{Connection, Socket};
+use super::functions::RecentFunction;
+use crate::base::tick_clock::TickClock;
 use crate::keyspace::Counters;
 use crate::scripting::{Engine, RecentScript};
 
@@ -26,7 +27,8 @@ pub struct Reactor {
     pub stats: Arc<CommandStats>,
     pub engine: RefCell<Engine>,
     pub recent_script: RefCell<Option<RecentScript>>,
-    pub clock: CallClock,
+    pub recent_function: RefCell<Option<RecentFunction>>,
+    pub clock: TickClock,
     buffer: RefCell<Box<[u8]>>,
 }
 
@@ -54,7 +56,8 @@ impl Reactor {
             stats,
             engine: RefCell::new(engine),
             recent_script: RefCell::default(),
-            clock: CallClock::default(),
+            recent_function: RefCell::default(),
+            clock: TickClock::default(),
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
         })
     }

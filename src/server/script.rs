@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use super::Server;
 use super::admission::{Conditions, find_entry, is_without_subcommand};
-use super::call_clock::Moment;
 use super::commandstats;
 use super::config::{ReadOnlyScripts, ReplicaScripts};
 use super::execute::Executor;
@@ -23,6 +22,7 @@ use super::session::{Origin, ReplyMode, Session};
 use super::table::{Entry, HostHandler, ScriptFn};
 use super::users;
 use crate::acl::Context;
+use crate::base::tick_clock::Moment;
 use crate::command::{Args, Flags, Handler};
 use crate::protocol::{ErrorReply, Protocol, Reply};
 use crate::scripting::{

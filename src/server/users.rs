@@ -254,6 +254,7 @@ impl LineCheck for UserLines {
 ///
 /// # Errors
 /// What the client is told, without a code.
+#[inline]
 pub fn check(
     server: &Server,
     session: &mut Session,
@@ -261,8 +262,21 @@ pub fn check(
     args: &Args<'_>,
     context: Context,
 ) -> Result<(), Refusal> {
+    if session.identity.is_unrestricted(&server.users) {
+        return Ok(());
+    }
+    check_restricted(server, session, entry, args, context)
+}
+
+fn check_restricted(
+    server: &Server,
+    session: &mut Session,
+    entry: &Entry,
+    args: &Args<'_>,
+    context: Context,
+) -> Result<(), Refusal> {
     let users = &server.users;
-    if session.identity.is_unrestricted(users) || !is_checked(session) {
+    if !is_checked(session) {
         return Ok(());
     }
     if !users.refresh(session) {
@@ -296,13 +310,26 @@ impl Refusal {
 }
 
 /// The error for a call that would read keys which its arguments do not name, if the user may not read every key.
+#[inline]
 pub fn refuse_unnamed_reads(
     server: &Server,
     session: &mut Session,
     entry: &Entry,
     args: &Args<'_>,
 ) -> Result<(), ErrorReply> {
-    let Some(unnamed_reads) = entry.spec.unnamed_reads else { return Ok(()) };
+    match entry.spec.unnamed_reads {
+        None => Ok(()),
+        Some(unnamed_reads) => refuse_reads(server, session, entry, args, unnamed_reads),
+    }
+}
+
+fn refuse_reads(
+    server: &Server,
+    session: &mut Session,
+    entry: &Entry,
+    args: &Args<'_>,
+    unnamed_reads: fn(&Args<'_>) -> Option<ErrorReply>,
+) -> Result<(), ErrorReply> {
     if session.identity.is_unrestricted(&server.users) || !is_checked(session) {
         return Ok(());
     }

@@ -216,8 +216,8 @@ fn evalsha(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, Er
 const NO_SCRIPT: ErrorReply = ErrorReply::new("NOSCRIPT No matching script.");
 
 fn fcall(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, ErrorReply> {
-    let registry = call.server().functions.get();
-    let Some(handle) = registry.function(call.args[1]) else {
+    let recent = &mut call.executor.reactor.recent_function.borrow_mut();
+    let Some((registry, handle)) = call.server().functions.find(call.args[1], recent) else {
         return Err(ErrorReply::new("ERR Function not found"));
     };
     let keys = match parse_i64(call.args[2]) {

@@ -1,5 +1,5 @@
-//! The clock by which calls are timed: several looks per request, so it reads the processor's own counter and scales only
-//! differences. It must not be used for what is shown as a time of day.
+//! The clock by which calls and slices are timed: several looks per request, so it reads the processor's own counter and
+//! scales only differences. It must not be used for what is shown as a time of day.
 //!
 //! Invariant: moments are compared with those of the same process only.
 
@@ -10,10 +10,10 @@ use quanta::Clock;
 pub struct Moment(u64);
 
 /// One for each thread; all agree.
-#[derive(Debug, Default)]
-pub struct CallClock(Clock);
+#[derive(Debug, Default, Clone)]
+pub struct TickClock(Clock);
 
-impl CallClock {
+impl TickClock {
     #[inline]
     pub fn now(&self) -> Moment {
         Moment(self.0.raw())
