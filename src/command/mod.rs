@@ -68,6 +68,8 @@ pub enum Handler<H> {
     Read(ReadFn),
     /// Changes keys.
     Write(WriteFn),
+    /// Reads keys, and where it may write keeps what it found out in them: the call that reads, and the one that keeps too.
+    Caching(ReadFn, WriteFn),
     /// Changes keys, or waits until it can.
     Blocking(BlockingFn),
     /// Has subcommands and does nothing itself.
@@ -531,6 +533,10 @@ impl<H: Copy> Command<H> {
 
     pub const fn write(function: WriteFn) -> Self {
         Self::with(Handler::Write(function))
+    }
+
+    pub const fn caching(read: ReadFn, keep: WriteFn) -> Self {
+        Self::with(Handler::Caching(read, keep))
     }
 
     pub const fn blocking(function: BlockingFn) -> Self {

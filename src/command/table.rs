@@ -84,6 +84,7 @@ impl<H: Copy> CommandTable<H> {
             table.add(command, None, |handler| match handler {
                 Handler::Read(function) => Handler::Read(function),
                 Handler::Write(function) => Handler::Write(function),
+                Handler::Caching(read, keep) => Handler::Caching(read, keep),
                 Handler::Blocking(function) => Handler::Blocking(function),
                 Handler::Container => Handler::Container,
                 Handler::Help(lines) => Handler::Help(lines),
@@ -238,6 +239,7 @@ fn derive_flags<G>(command: &Command<G>) -> Flags {
         | match command.handler {
             Handler::Read(_) => Flags::READONLY,
             Handler::Write(_) => Flags::WRITE,
+            Handler::Caching(..) => Flags::READONLY | Flags::MAY_REPLICATE,
             Handler::Blocking(_) => Flags::WRITE | Flags::BLOCKING,
             Handler::Container | Handler::Help(_) | Handler::Host(_) => Flags::NONE,
         }

@@ -3,9 +3,12 @@
 //! They know the dataset by `Reader` and `WriteTxn` only; a handler here cannot reach the server, a connection or the
 //! stream. To add a command, write its function and its constant in the file of its family.
 
+mod bitfield;
+mod bitmaps;
 mod expiry;
 mod hash_expiry;
 mod hashes;
+mod hyperloglog;
 mod keys;
 mod lists;
 mod options;
@@ -24,9 +27,12 @@ use crate::command::DataCommand;
 
 /// All families; a new file is added here.
 pub const FAMILIES: &[&[DataCommand]] = &[
+    bitfield::COMMANDS,
+    bitmaps::COMMANDS,
     expiry::COMMANDS,
     hash_expiry::COMMANDS,
     hashes::COMMANDS,
+    hyperloglog::COMMANDS,
     keys::COMMANDS,
     lists::COMMANDS,
     scan::COMMANDS,

@@ -76,7 +76,9 @@ impl TestData {
             return text(&help_reply(args[0], lines));
         }
         let outcome = transaction.call(args, |transaction| match handler {
-            Handler::Write(function) => function(transaction, args).map(Outcome::Reply),
+            Handler::Write(function) | Handler::Caching(_, function) => {
+                function(transaction, args).map(Outcome::Reply)
+            }
             Handler::Blocking(function) => function(transaction, args),
             _ => Err(ErrorReply::SYNTAX),
         });

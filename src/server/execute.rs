@@ -22,7 +22,7 @@ use super::session::{Origin, Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler, HostOutcome};
 use super::{Server, admission, commandstats, script, transaction};
 use crate::base::tick_clock::Moment;
-use crate::command::{Args, BlockOnKeys, BlockingFn, Flags, Handler, Outcome, help_reply};
+use crate::command::{Args, BlockOnKeys, BlockingFn, Flags, Handler, Outcome, ReadFn, WriteFn, help_reply};
 use crate::keyspace::{KeyExpiry, Reader, Snapshot, WriteTxn};
 use crate::protocol::{CommandResult, ErrorReply, Reply};
 
@@ -349,6 +349,15 @@ impl<'s> Executor<'s> {
                 session.answer(&result);
                 note(self.server, self.reactor, &self.mark, session, entry, args, failure(&result));
             }
+            Handler::Caching(read, keep) => {
+                if self.hold_write().is_err() {
+                    return Execution::Held(admission::Hold::Script);
+                }
+                let reply = self.call_caching(session, read, keep, args);
+                self.end_of_write(session);
+                session.reply(&reply);
+                note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+            }
             Handler::Blocking(function) => return self.call_blocking(session, entry, function, args),
             Handler::Help(lines) => {
                 let reply = help_reply(args[0], lines);
@@ -434,6 +443,11 @@ impl<'s> Executor<'s> {
                 note(server, reactor, &self.mark, session, entry, args, failure(&result));
                 result.unwrap_or_else(Reply::Error)
             }
+            Handler::Caching(read, keep) => {
+                let reply = self.call_caching(session, read, keep, args);
+                note(server, reactor, &self.mark, session, entry, args, &reply);
+                reply
+            }
             Handler::Blocking(function) => {
                 let mut transaction = self.transaction(session);
                 let reply = match transaction.call(args, |transaction| function(transaction, args)) {
@@ -462,6 +476,26 @@ impl<'s> Executor<'s> {
             // Admission into scripts refuses these.
             Handler::Container => Reply::Error(ErrorReply::SYNTAX),
         }
+    }
+
+    /// Calls a command that reads, and keeps what it found out unless only the primary may change the dataset. The dataset is held
+    /// for writing.
+    fn call_caching(
+        &mut self,
+        session: &Session,
+        read: ReadFn,
+        keep: WriteFn,
+        args: &Args<'_>,
+    ) -> Reply<'static> {
+        let is_told = matches!(session.origin, Origin::Primary | Origin::Loader);
+        let on_replica = self.server.conditions.has(admission::Conditions::REPLICA);
+        let mut transaction = self.transaction(session);
+        let result = if on_replica && !is_told {
+            read(&transaction.reader(), args).map(Reply::into_owned)
+        } else {
+            transaction.call(args, |transaction| keep(transaction, args))
+        };
+        result.unwrap_or_else(Reply::Error)
     }
 
     fn call_host_for_script(
@@ -721,7 +755,10 @@ impl Executor<'_> {
     pub fn may_write(entry: &Entry) -> bool {
         matches!(
             entry.handler,
-            Handler::Write(_) | Handler::Blocking(_) | Handler::Host(HostHandler::Writing(_))
+            Handler::Write(_)
+                | Handler::Caching(..)
+                | Handler::Blocking(_)
+                | Handler::Host(HostHandler::Writing(_))
         )
     }
 }

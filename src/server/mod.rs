@@ -305,6 +305,7 @@ pub fn keyspace_settings(config: &Config) -> Settings {
             list_max_listpack_size: config.list_max_listpack_size,
             list_compress_depth: config.list_compress_depth,
             quicklist_packed_threshold: 0,
+            hll_sparse_max_bytes: config.hll_sparse_max_bytes as usize,
         },
         events: event_classes(config.notify_keyspace_events),
         access,

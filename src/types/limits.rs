@@ -27,6 +27,8 @@ pub struct Limits {
     /// Elements of at least this many bytes get a node of their own in a list; 0 derives the threshold from
     /// `list_max_listpack_size`.
     pub quicklist_packed_threshold: usize,
+    /// Longest HyperLogLog, in bytes, that stays sparse.
+    pub hll_sparse_max_bytes: usize,
 }
 
 impl Default for Limits {
@@ -43,6 +45,7 @@ impl Default for Limits {
             list_max_listpack_size: -2,
             list_compress_depth: 0,
             quicklist_packed_threshold: 0,
+            hll_sparse_max_bytes: 3000,
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod dictionary;
 pub mod element;
 pub mod hash;
+pub mod hyperloglog;
 pub mod integers;
 pub mod limits;
 pub mod list;

@@ -29,6 +29,36 @@ const CALLS: &[&str] = &[
     "SUBSTR $s $x $x",
     "LCS $s $s [LEN|IDX] [MINMATCHLEN $n] [WITHMATCHLEN]",
     "DELIFEQ $s $v",
+    // Bits of strings
+    "SETBIT $s $a <0|1>",
+    "SETBIT $s $n <0|1>",
+    "GETBIT $s $a",
+    "BITCOUNT $s",
+    "BITCOUNT $s $x",
+    "BITCOUNT $s $x $x [BYTE|BIT]",
+    "BITCOUNT $s -$a -$a BIT",
+    "BITPOS $s <0|1>",
+    "BITPOS $s <0|1> $x",
+    "BITPOS $s <0|1> $x $x [BYTE|BIT]",
+    "BITPOS $s <0|1> $a -$n BIT",
+    "BITOP <AND|OR|XOR> $s {$s}",
+    "BITOP NOT $s $s",
+    "BITFIELD $s {GET $c $a|SET $c $a $i|INCRBY $c $a $i|OVERFLOW WRAP|OVERFLOW SAT|GET $c #$n|SET $c #$n $x}",
+    // A Valkey forgets to tell replicas of a string that grew for operations that all failed.
+    "BITFIELD $s SET u8 180 7 OVERFLOW FAIL {SET $c $a $i|INCRBY $c $a $i|INCRBY $c $a $x}",
+    "BITFIELD_RO $s {GET $c $a}",
+    // HyperLogLogs
+    "PFADD $j {$v}",
+    "PFADD $j",
+    "PFADD $j $i $d $q $v",
+    "PFCOUNT $j",
+    "PFCOUNT {$j}",
+    "PFMERGE {$j}",
+    "PFDEBUG <ENCODING|DECODE|TODENSE|NONSENSE> $j",
+    "GET $j",
+    "COPY $j $j REPLACE",
+    "DEL $j",
+    "PFADD $s $v",
     // Keys and expiry
     "DEL $k $k",
     "UNLINK $k",
@@ -408,7 +438,7 @@ impl Generator {
     }
 
     fn word(&mut self, word: &str, words: &mut Vec<Vec<u8>>) {
-        if let Some(kind) = word.strip_prefix('#').filter(|kind| !kind.is_empty()) {
+        if let Some(kind) = word.strip_prefix('#').filter(|kind| !kind.is_empty() && !kind.starts_with('$')) {
             let count = self.random.usize(1..=3);
             words.push(count.to_string().into_bytes());
             for _ in 0..count {
@@ -418,8 +448,8 @@ impl Generator {
                     kind => words.push(self.random_word(kind)),
                 }
             }
-        } else if let Some(kind) = word.strip_prefix('$') {
-            words.push(self.random_word(kind));
+        } else if let Some((prefix, kind)) = word.split_once('$') {
+            words.push([prefix.as_bytes(), &self.random_word(kind)].concat());
         } else {
             words.push(word.as_bytes().to_vec());
         }
@@ -440,6 +470,9 @@ impl Generator {
                 let kind = if any { self.one_of(&["s", "l", "h", "t", "z"]) } else { kind };
                 format!("{kind}{}", self.random.u8(1..=3))
             }
+            "j" => format!("j{}", self.random.u8(1..=3)),
+            "a" => self.random.u8(..180).to_string(),
+            "c" => self.one_of(&["u1", "i1", "u4", "i8", "u13", "u32", "i33", "u63", "i64"]).to_owned(),
             "f" => format!("f{}", self.random.u8(1..=9)),
             "n" => self.random.u8(..6).to_string(),
             "x" => self.random.i8(-6..8).to_string(),

@@ -31,7 +31,12 @@ const LIMITS: &[&[&str]] = &[
         "hash-max-listpack-value 5",
     ],
     &["zset-max-listpack-value 5", "set-max-listpack-value 5", "list-compress-depth 1"],
-    &["list-max-listpack-size -1", "zset-max-listpack-entries 0", "hash-max-listpack-entries 0"],
+    &[
+        "hll-sparse-max-bytes 40",
+        "list-max-listpack-size -1",
+        "zset-max-listpack-entries 0",
+        "hash-max-listpack-entries 0",
+    ],
 ];
 
 const DEFAULTS: &[&str] = &[
@@ -44,6 +49,7 @@ const DEFAULTS: &[&str] = &[
     "set-max-intset-entries 512",
     "list-max-listpack-size -2",
     "list-compress-depth 0",
+    "hll-sparse-max-bytes 3000",
 ];
 
 /// Both servers, each with one connection that has not seen an earlier seed.

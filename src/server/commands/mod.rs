@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod client;
 mod client_filters;
+pub mod cluster;
 pub mod command;
 pub mod commandlog;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod connection;
 pub mod debug;
 pub mod dump;
 pub mod functions;
+pub mod hyperloglog;
 pub mod info;
 pub mod latency;
 pub mod memory;
@@ -31,12 +33,14 @@ pub const FAMILIES: &[&[HostCommand]] = &[
     connection::COMMANDS,
     acl::COMMANDS,
     client::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     commandlog::COMMANDS,
     config::COMMANDS,
     debug::COMMANDS,
     dump::COMMANDS,
     functions::COMMANDS,
+    hyperloglog::COMMANDS,
     info::COMMANDS,
     latency::COMMANDS,
     memory::COMMANDS,
