@@ -609,3 +609,85 @@ fn messages_of_a_script_go_out_when_it_has_ended() {
     client.ok("PUBLISH c later");
     assert_eq!(subscriber.read().expect("a message").items()[3].text(), "later");
 }
+
+// ---- Slow scripts ----
+
+/// The slow log shows a script as Valkey does, and what took longest of what it called where that matters.
+#[test]
+fn the_slow_log_says_what_made_a_script_slow() {
+    let server = Server::start(&["--slowlog-log-slower-than", "0"]);
+    let mut client = server.client();
+    client.ok("DEBUG POPULATE 100000");
+    let slowest = |client: &mut Client, words: &[&str]| -> Vec<String> {
+        client.ok("SLOWLOG RESET");
+        client.call_args(words);
+        let entries = client.ok("SLOWLOG GET -1");
+        let is_call = |entry: &&Reply| entry.items()[3].items()[0].text() == words[0];
+        let entry = entries.items().iter().find(is_call).expect("the script's entry");
+        entry.items()[3].items().iter().map(Reply::text).collect()
+    };
+    let quick = "return redis.call('PING')";
+    assert_eq!(slowest(&mut client, &["EVAL", quick, "0"]), ["EVAL", quick, "0"]);
+    let slow = "redis.call('GET', 'key:1') redis.call('KEYS', 'nothing*') redis.call('GET', 'key:2')";
+    for name in ["EVAL", "EVAL_RO"] {
+        let shown = slowest(&mut client, &[name, slow, "0"]);
+        assert_eq!(shown[..3], [name, slow, "0"]);
+        let (call, time) = shown[3].split_once(" (").expect("a time");
+        assert_eq!(call, "... costliest call: KEYS nothing*");
+        let time: u64 = time.strip_suffix(" microseconds)").expect("a unit").parse().expect("a number");
+        assert!(time >= 1000, "{shown:?}");
+    }
+    // What one script called says nothing of the next.
+    assert_eq!(slowest(&mut client, &["EVAL", quick, "0"]).len(), 3);
+}
+
+/// A script that was slow before begins on a thread of its own; it answers the same, and sees the moment it was called at.
+#[test]
+fn scripts_known_to_be_slow_see_the_moment_they_were_called_at() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let slow = "local before = redis.call('GET', KEYS[1]) for i = 1, 1e6 do end \
+                return {before, redis.call('GET', KEYS[1])}";
+    let mut other = server.client();
+    let mut random = fastrand::Rng::with_seed(1);
+    for number in 1..=12 {
+        let number = number.to_string();
+        client.ok(&format!("SET n {number}"));
+        client.send(&["EVAL_RO", slow, "1", "n"]).expect("sent");
+        // It sees this or does not, but all the way the same.
+        std::thread::sleep(Duration::from_micros(random.u64(..2000)));
+        other.ok("SET n later");
+        let seen: Vec<String> = client.read().expect("a reply").items().iter().map(Reply::text).collect();
+        assert_eq!(seen[0], seen[1]);
+        assert!([&number, "later"].contains(&seen[0].as_str()), "{seen:?}");
+    }
+    let statistics = client.ok("INFO scriptstats").text();
+    assert!(statistics.contains("calls=12"), "{statistics}");
+}
+
+// ---- The language ----
+
+/// `pairs` gives string fields in Valkey's order.
+#[test]
+fn fields_come_in_valkeys_order() {
+    let Some(valkey) = Program::valkey() else { return };
+    let (ours, theirs) = (Server::start(&[]), Server::start_program(&valkey, &[]));
+    let (mut ours, mut theirs) = (ours.client(), theirs.client());
+    let script = "local t, names = {}, {} for i, name in ipairs(ARGV) do t[name] = i end \
+                  for i = 1, #ARGV, 3 do t[ARGV[i]] = nil end for i = 1, #ARGV, 5 do t[ARGV[i] .. 'x'] = i end \
+                  for name in pairs(t) do names[#names + 1] = name end return names";
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..300 {
+        let count = random.usize(..60);
+        let mut words: Vec<Vec<u8>> = vec![b"EVAL".into(), script.into(), b"0".into()];
+        words.extend((0..count).map(|_| {
+            let length = if random.u8(..4) == 0 { random.usize(..200) } else { random.usize(..12) };
+            (0..length).map(|_| random.u8(b'a'..=b'z')).collect::<Vec<u8>>()
+        }));
+        let [one, other] = [&mut ours, &mut theirs].map(|client| {
+            client.send(&words).expect("sent");
+            client.read().expect("a reply")
+        });
+        assert_eq!(one, other);
+    }
+}

@@ -3,7 +3,7 @@
 //!
 //! Invariant: figures only grow, until [`ScriptStatistics::reset`]; they are no part of what a script is.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Powers of two of microseconds: the last bucket holds all that took longer than half an hour.
@@ -22,7 +22,15 @@ pub struct ScriptStatistics {
     reply_bytes: AtomicU64,
     /// Runs by the number of bits of their microseconds; their sum is the number of runs.
     histogram: [AtomicU64; BUCKETS],
+    /// Grows with each run that took more than a slice, and shrinks with each other one.
+    slowness: AtomicU8,
 }
+
+/// What a slow run adds to the slowness, what that is at most, and from where on a script counts as slow: two slow runs make it
+/// so, and a few quick ones in a row end it.
+const SLOW_RUN: u8 = 2;
+const SLOWEST: u8 = 8;
+const IS_SLOW: u8 = 4;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +86,19 @@ impl ScriptStatistics {
         add(&self.commands, run.commands);
         add(&self.writes, run.writes);
         add(&self.reply_bytes, run.reply_bytes);
+        let before = self.slowness.load(Relaxed);
+        let after = if run.slices > 1 { (before + SLOW_RUN).min(SLOWEST) } else { before.saturating_sub(1) };
+        if after != before {
+            // Of two runs that end at once one may not count, which does no harm.
+            self.slowness.store(after, Relaxed);
+        }
         let bits = 64 - (run.elapsed.as_micros() as u64).leading_zeros();
         add(&self.histogram[(bits as usize).min(BUCKETS - 1)], 1);
+    }
+
+    /// Is another run likely to take longer than a slice?
+    pub fn is_slow(&self) -> bool {
+        self.slowness.load(Relaxed) >= IS_SLOW
     }
 
     /// `None`: it never ran.
@@ -166,5 +185,29 @@ mod tests {
         assert_eq!((totals.p50_us, totals.p99_us), (7, 127));
         statistics.reset();
         assert_eq!(statistics.totals(), None);
+    }
+
+    #[test]
+    fn two_slow_runs_make_a_script_slow_and_quick_ones_end_that() {
+        let statistics = ScriptStatistics::default();
+        let runs = |slices: u64, times: usize| {
+            for _ in 0..times {
+                statistics.count(&RunFigures {
+                    end: RunEnd::Answered,
+                    elapsed: Duration::from_micros(1),
+                    slices,
+                    commands: 0,
+                    writes: 0,
+                    reply_bytes: 0,
+                });
+            }
+            statistics.is_slow()
+        };
+        assert!(!runs(1, 100));
+        assert!(!runs(2, 1));
+        assert!(runs(2, 1));
+        assert!(runs(2, 100));
+        assert!(runs(1, 4));
+        assert!(!runs(1, 1));
     }
 }

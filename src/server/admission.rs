@@ -31,6 +31,8 @@ pub enum Hold {
     Script,
     /// Clients are paused.
     Pause,
+    /// The primary is asked for a script.
+    Primary,
 }
 
 /// Server-wide conditions under which the short way through the checks is closed; one bit each.

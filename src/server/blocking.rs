@@ -125,7 +125,7 @@ fn serve_one(
     let elapsed = began.elapsed();
     commandstats::record_unblocked(server, &call.client, elapsed, &reply);
     let nanoseconds = elapsed.as_nanos() as u64;
-    server.command_log.look(server, &call.client, call.entry, &args, nanoseconds, 0);
+    server.command_log.look(server, &call.client, call.entry, &args, nanoseconds, 0, None);
     drop(args);
     answer(server, core, call, &reply);
 }

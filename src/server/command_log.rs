@@ -37,6 +37,33 @@ pub struct LoggedCall {
     pub client_name: Vec<u8>,
 }
 
+/// The command of a script that took longest.
+#[derive(Debug)]
+pub struct CostlyCall {
+    nanoseconds: u64,
+    line: Vec<u8>,
+}
+
+impl CostlyCall {
+    /// What took less does not make a script slow by itself.
+    pub const LEAST_NANOSECONDS: u64 = 1_000_000;
+
+    /// Keeps a command that a script has called, if none before took as long.
+    #[cold]
+    pub fn keep(costliest: &mut Option<Box<CostlyCall>>, entry: &Entry, args: &Args<'_>, nanoseconds: u64) {
+        if costliest.as_ref().is_none_or(|call| call.nanoseconds < nanoseconds) {
+            let line = shorten_argument(&shorten(&redacted(entry, args)).join(&b' '));
+            *costliest = Some(Box::new(CostlyCall { nanoseconds, line }));
+        }
+    }
+
+    /// As one more argument of the script's entry.
+    fn note(&self) -> Vec<u8> {
+        let microseconds = format!(" ({} microseconds)", self.nanoseconds / 1000);
+        [b"... costliest call: ", self.line.as_slice(), microseconds.as_bytes()].concat()
+    }
+}
+
 /// The calls of one kind.
 #[derive(Debug, Default)]
 pub struct Log {
@@ -97,8 +124,9 @@ impl CommandLog {
         }
     }
 
-    /// Looks at a finished call.
+    /// Looks at a finished call. `costliest` is what took longest of it, if it was a script.
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "all of it is known at the place that calls this only")]
     pub fn look(
         &self,
         server: &Server,
@@ -107,20 +135,37 @@ impl CommandLog {
         args: &Args<'_>,
         nanoseconds: u64,
         reply_bytes: usize,
+        costliest: Option<&CostlyCall>,
     ) {
         if nanoseconds >= self.slow_nanoseconds.load(Relaxed) {
-            self.record(server, client, entry, args, Standout::Slow, nanoseconds / 1000);
+            let mut shown = shorten(&redacted(entry, args));
+            shown.extend(costliest.map(CostlyCall::note));
+            self.record(server, client, entry, shown, Standout::Slow, nanoseconds / 1000);
         }
         let reply_bytes = reply_bytes as u64;
         if reply_bytes >= self.reply_bytes.load(Relaxed) && reply_bytes > 0 {
-            self.record(server, client, entry, args, Standout::LargeReply, reply_bytes);
+            self.record(
+                server,
+                client,
+                entry,
+                shorten(&redacted(entry, args)),
+                Standout::LargeReply,
+                reply_bytes,
+            );
         }
         let threshold = self.request_bytes.load(Relaxed);
         let most: usize = args.iter().map(|arg| arg.len() + MOST_FRAMING).sum::<usize>() + MOST_FRAMING;
         if most as u64 >= threshold {
             let bytes = request_bytes(args);
             if bytes >= threshold {
-                self.record(server, client, entry, args, Standout::LargeRequest, bytes);
+                self.record(
+                    server,
+                    client,
+                    entry,
+                    shorten(&redacted(entry, args)),
+                    Standout::LargeRequest,
+                    bytes,
+                );
             }
         }
     }
@@ -131,7 +176,7 @@ impl CommandLog {
         server: &Server,
         client: &Client,
         entry: &Entry,
-        args: &Args<'_>,
+        args: Vec<Vec<u8>>,
         standout: Standout,
         value: u64,
     ) {
@@ -152,7 +197,7 @@ impl CommandLog {
             number: log.last_number.fetch_add(1, Relaxed),
             unix_seconds: server.now_ms() / 1000,
             value,
-            args: shorten(&redacted(entry, args)),
+            args,
             address: client.address.clone(),
             client_name: client.labels.lock().name.clone(),
         };
@@ -227,5 +272,17 @@ mod tests {
         assert_eq!((short.len(), short[31].as_slice()), (32, b"... (9 more arguments)".as_slice()));
         assert_eq!(shorten(&many[..32]).len(), 32);
         assert_eq!(shorten_argument(&[b'x'; 130])[128..], *b"... (2 more bytes)");
+    }
+
+    #[test]
+    fn the_costliest_call_is_kept() {
+        let table = crate::server::table::build();
+        let entry = table.find(b"keys").expect("a command");
+        let mut costliest = None;
+        for (pattern, nanoseconds) in [(b"a", 2_000_000), (b"b", 3_000_000), (b"c", 2_500_000)] {
+            CostlyCall::keep(&mut costliest, entry, &[b"keys", pattern], nanoseconds);
+        }
+        let note = costliest.expect("kept").note();
+        assert_eq!(note.escape_ascii().to_string(), "... costliest call: keys b (3000 microseconds)");
     }
 }

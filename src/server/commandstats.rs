@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Server;
 use super::client::Client;
+use super::command_log::CostlyCall;
 use super::histogram::Histogram;
 use super::latency::event;
 use super::reactor::Reactor;
@@ -89,7 +90,21 @@ pub fn record(
         let event = if entry.flags.has(Flags::FAST) { event::FAST_COMMAND } else { event::COMMAND };
         server.latency.note(event, Duration::from_nanos(nanoseconds), server.now_ms());
     }
-    server.command_log.look(server, &session.client, entry, args, nanoseconds, session.reply_bytes());
+    let is_script = matches!(entry.handler, Handler::Host(HostHandler::Script(_)));
+    let costliest = if is_script { session.costliest.take() } else { None };
+    if session.origin == Origin::Script && nanoseconds >= CostlyCall::LEAST_NANOSECONDS {
+        CostlyCall::keep(&mut session.costliest, entry, args, nanoseconds);
+    }
+    let reply_bytes = session.reply_bytes();
+    server.command_log.look(
+        server,
+        &session.client,
+        entry,
+        args,
+        nanoseconds,
+        reply_bytes,
+        costliest.as_deref(),
+    );
     server.monitors.show(server, session, entry, args);
 }
 

@@ -268,8 +268,7 @@ impl<'s> Executor<'s> {
         let execution = match admission {
             Ok(admission::Admission::Run(entry)) => self.call(session, entry, args),
             Ok(admission::Admission::Queue(entry)) => {
-                let reads = script::only_reads(self, session, entry, args);
-                let flags = if reads { entry.flags.without(Flags::MAY_REPLICATE) } else { entry.flags };
+                let flags = script::queued_flags(self, session, entry, args);
                 queue(session, entry, flags, args);
                 Execution::Done
             }
@@ -399,7 +398,7 @@ impl<'s> Executor<'s> {
                     script::Begun::Ended => Execution::Done,
                     script::Begun::Suspended(script) => Execution::Suspended(script),
                     script::Begun::Away(shown) => Execution::Away(shown),
-                    script::Begun::Held => Execution::Held(admission::Hold::Script),
+                    script::Begun::Held(hold) => Execution::Held(hold),
                 };
             }
             Handler::Host(HostHandler::Exec) => return transaction::execute(self, session, entry, args),

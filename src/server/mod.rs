@@ -27,6 +27,7 @@ pub mod loading;
 pub mod log;
 mod lolwut;
 pub mod memory;
+mod missing_scripts;
 pub mod monitors;
 mod output_limits;
 pub mod persistence;
@@ -119,6 +120,7 @@ pub struct Server {
     /// What threads for scripts count, also those that have ended.
     pub worker_counts: Mutex<Vec<(Arc<Counters>, Arc<CommandStats>)>>,
     pub script_workers: script_workers::ScriptWorkers,
+    pub missing_scripts: missing_scripts::MissingScripts,
     /// Directives where the engines of all threads read them.
     pub engine_settings: Arc<EngineSettings>,
     /// Connections whose requests are held back.
@@ -191,7 +193,8 @@ impl Server {
             Hold::Script => Some(
                 self.scripts_running.patience(Duration::from_millis(self.config().busy_reply_threshold_ms)),
             ),
-            Hold::Pause => None,
+            // The answer lets it go.
+            Hold::Pause | Hold::Primary => None,
         }
     }
 

@@ -603,6 +603,11 @@ impl Server {
         Some(Err(ErrorReply::from_text(format!("REDIRECT {}", link.address()))))
     }
 
+    /// The primary that this replica follows.
+    pub fn primary_address(&self) -> Option<Address> {
+        self.roles.lock().replication.link().map(|link| link.address().clone())
+    }
+
     /// The stream may be longer: the tasks of replicas are woken.
     pub fn stream_moved(&self, core: &mut Core) {
         let offset = core.stream.offset();

@@ -1,7 +1,7 @@
 //! Running scripts for clients: under which guard, slice by slice, with what they may call, and how they are killed.
 //!
 //! A read-only script starts under the shared guard. When its first slice ends it takes a snapshot, lets the guard go and
-//! goes on there: the same moment in time, so still atomic, and nobody waits for it. A script that may write holds the
+//! goes on there: the same moment in time, so still atomic, and nobody waits for it. One that was slow before begins there. A script that may write holds the
 //! dataset to its end; others wait, and are answered BUSY after `busy-reply-threshold`.
 //!
 //! Invariants: a script's effects are published when it has ended, as one unit, or never; a script is abandoned between
@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::Server;
-use super::admission::{Conditions, find_entry, is_without_subcommand};
+use super::admission::{Conditions, Hold, find_entry, is_without_subcommand};
+use super::commands::scripting::NO_SCRIPT;
 use super::commandstats;
 use super::config::{ReadOnlyScripts, ReplicaScripts};
 use super::execute::Executor;
@@ -27,7 +28,7 @@ use crate::command::{Args, Flags, Handler};
 use crate::protocol::{ErrorReply, Protocol, Reply};
 use crate::scripting::{
     Code, EffectTargets, FunctionHandle, LogLevel, Progress, Registry, RunEnd, RunFigures, Script,
-    ScriptCall, ScriptFlags, ScriptHost, ScriptRun, ScriptStatistics,
+    ScriptCall, ScriptDigest, ScriptFlags, ScriptHost, ScriptRun, ScriptStatistics,
 };
 
 /// How long a script runs before others get a turn.
@@ -92,8 +93,8 @@ pub enum Begun {
     Suspended(Box<ScriptInProgress>),
     /// The same, and it only reads: it goes on on another thread.
     Away(Arc<RunningScript>),
-    /// Another script holds the dataset.
-    Held,
+    /// Another script holds the dataset, or the primary is asked for this one.
+    Held(Hold),
 }
 
 /// Runs the script that a command asks for, for one slice. Most end in it, and their replies are in the session then.
@@ -105,6 +106,9 @@ pub fn begin(
     args: &Args<'_>,
 ) -> Begun {
     let request = function(&mut super::call::Call::new(executor, session, entry, args));
+    if matches!(&request, Err(error) if *error == NO_SCRIPT) && asks_primary(executor, session, args) {
+        return Begun::Held(Hold::Primary);
+    }
     let request = request.and_then(|request| check(executor, session, &request).map(|()| request));
     let begun = match request {
         Ok(request) => first_slice(executor, session, entry, request, args),
@@ -121,6 +125,15 @@ pub fn begin(
         }
         Err(begun) => begun,
     }
+}
+
+/// Asks the primary for a script that this replica lacks. `false`: it is not one, or the primary lacks it too.
+fn asks_primary(executor: &Executor<'_>, session: &Session, args: &Args<'_>) -> bool {
+    let server = executor.server;
+    let may_wait = session.origin == Origin::Client && !executor.in_unit();
+    may_wait
+        && server.conditions.has(Conditions::REPLICA)
+        && ScriptDigest::parse(args[1]).is_some_and(|digest| server.ask_primary_for(digest))
 }
 
 /// Lets monitors see the script before what it calls.
@@ -144,6 +157,27 @@ pub fn only_reads(
     let Handler::Host(HostHandler::Script(function)) = entry.handler else { return false };
     let mut call = super::call::Call::new(executor, session, entry, args);
     function(&mut call).map_or(true, |request| request.is_read_only())
+}
+
+/// What a call counts as in its transaction: a script that says what it does counts as that.
+pub fn queued_flags(
+    executor: &mut Executor<'_>,
+    session: &mut Session,
+    entry: &'static Entry,
+    args: &Args<'_>,
+) -> Flags {
+    let Handler::Host(HostHandler::Script(function)) = entry.handler else { return entry.flags };
+    match function(&mut super::call::Call::new(executor, session, entry, args)) {
+        Ok(request) if !request.is_read_only() => {
+            let grows = !request.program.flags().contains(ScriptFlags::ALLOW_OOM);
+            match (request.is_unflagged(), grows) {
+                (true, _) => entry.flags,
+                (false, true) => entry.flags.and(Flags::WRITE).and(Flags::DENYOOM),
+                (false, false) => entry.flags.and(Flags::WRITE),
+            }
+        }
+        _ => entry.flags.without(Flags::MAY_REPLICATE),
+    }
 }
 
 /// What must hold before a script may start at all.
@@ -222,7 +256,7 @@ fn first_slice(
     };
     if (if request.is_read_only() { executor.hold_read() } else { executor.hold_write() }).is_err() {
         executor.reactor.engine.borrow_mut().abandon(run);
-        return Err(Begun::Held);
+        return Err(Begun::Held(Hold::Script));
     }
     // Only now, since one that is held is begun again.
     show(executor, session, entry, args);
@@ -247,6 +281,9 @@ fn first_slice(
         shown: None,
         figures: Figures { began: executor.mark(), slices: 0, commands: 0, writes: 0, killed: None },
     };
+    if script.request.program.statistics().is_slow() && script.may_go_away(executor) {
+        return Err(Begun::Away(go_away(script, executor, session, entry, args)));
+    }
     match script.slice(executor, session) {
         Some(reply) => {
             script.finish(executor, session, entry, args, &reply);
@@ -269,9 +306,11 @@ fn go_away(
 ) -> Arc<RunningScript> {
     let server = executor.server;
     let shown = script.show(server, session, args);
+    let mut session_of_job = session.for_script();
+    session_of_job.costliest = session.costliest.take();
     let job = Job {
         snapshot: executor.core().keyspace.snapshot(),
-        session: session.for_script(),
+        session: session_of_job,
         entry,
         args: args.iter().map(|arg| arg.to_vec()).collect(),
         is_silent: session.reply_mode != ReplyMode::On,
@@ -299,6 +338,7 @@ impl Outer {
             session.origin = Origin::Script;
         }
         session.protocol = Protocol::Resp2;
+        session.costliest = None;
         outer
     }
 

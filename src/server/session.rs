@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::client::{Client, Traits};
+use super::command_log::CostlyCall;
 use super::table::Entry;
 use super::users::Identity;
 use crate::command::Flags;
@@ -81,6 +82,8 @@ pub struct Session {
     pub touch: bool,
     /// CLIENT IMPORT-SOURCE.
     pub import_source: bool,
+    /// The command that took longest of those that the running script has called, if it took long.
+    pub costliest: Option<Box<CostlyCall>>,
 }
 
 impl Session {
@@ -105,6 +108,7 @@ impl Session {
             redirect: false,
             touch: true,
             import_source: false,
+            costliest: None,
         }
     }
 

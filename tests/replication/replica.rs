@@ -1,5 +1,7 @@
 //! What a replica answers, and what both sides say of each other.
 
+use std::time::{Duration, Instant};
+
 use crate::common::client::Client;
 use crate::common::server::Server;
 use crate::common::wait_until;
@@ -96,6 +98,82 @@ server.register_function{function_name='reader', callback=function(keys) return 
     assert_eq!(client.call("GET k").text(), "v");
     refused(&mut client, &["FUNCTION", "FLUSH"], READONLY);
     refused(&mut client, &["FUNCTION", "DELETE", "lib"], READONLY);
+}
+
+/// A script that came to the primary by EVAL is not in its stream: the replica asks for it.
+#[test]
+fn a_script_that_the_replica_lacks_is_asked_of_the_primary() {
+    let mut primary = Server::start(&["--requirepass", "secret"]);
+    let mut writer = primary.client();
+    assert_eq!(writer.call("AUTH secret").text(), "OK");
+    let replica =
+        Server::start(&["--replicaof", &format!("127.0.0.1 {}", primary.port), "--primaryauth", "secret"]);
+    replica.wait_for_link();
+    let mut client = replica.client();
+    let run = |script: &str| {
+        let sha = server_sha1(script);
+        vec!["EVALSHA_RO".to_owned(), sha, "0".to_owned()]
+    };
+    for number in 0..3 {
+        let script = format!("return {number}");
+        writer.call_args(&["EVAL", &script, "0"]);
+        assert_eq!(client.call_args(&run(&script)).integer(), number);
+        // Now it is known here.
+        assert_eq!(client.call_args(&["SCRIPT", "EXISTS", &run(&script)[1]]).items()[0].integer(), 1);
+    }
+    // Several clients that want the same are answered alike, and what nobody has is NOSCRIPT.
+    writer.call_args(&["EVAL", "return 'shared'", "0"]);
+    let mut clients: Vec<Client> = (0..5).map(|_| replica.client()).collect();
+    for client in &mut clients {
+        client.send(&run("return 'shared'")).expect("sent");
+    }
+    for client in &mut clients {
+        assert_eq!(client.read().expect("a reply").text(), "shared");
+    }
+    for words in [run("return 'nobody'"), vec!["EVALSHA_RO".into(), "short".into(), "0".into()]] {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        refused(&mut client, &words, "NOSCRIPT No matching script.");
+        refused(&mut client, &words, "NOSCRIPT No matching script.");
+    }
+    // In a transaction nobody can wait.
+    writer.call_args(&["EVAL", "return 'queued'", "0"]);
+    client.ok("MULTI");
+    client.call_args(&run("return 'queued'"));
+    assert!(client.call("EXEC").items()[0].is_error());
+    // A primary that does not answer holds up nobody but who asks, and that not for long.
+    writer.send(&["DEBUG", "SLEEP", "4"]).expect("sent");
+    std::thread::sleep(Duration::from_millis(100));
+    let began = Instant::now();
+    client.send(&run("return 'asleep'")).expect("sent");
+    let mut other = replica.client();
+    assert_eq!(other.call("PING").text(), "PONG");
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    assert_eq!(client.read().expect("a reply").text(), "NOSCRIPT No matching script.");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    primary.kill();
+    refused(&mut client, &["EVALSHA_RO", &server_sha1("return 'gone'"), "0"], "NOSCRIPT No matching script.");
+}
+
+fn server_sha1(script: &str) -> String {
+    use sha1::Digest;
+    sha1::Sha1::digest(script).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a transaction is known to do counts before it runs.
+#[test]
+fn a_transaction_with_a_script_that_writes_is_refused_as_a_whole() {
+    let primary = Server::start(&[]);
+    let server = Server::start(&["--replica-scripts", "compatible"]);
+    let mut client = server.client();
+    client.ok("MULTI");
+    client.call_args(&["EVAL", "#!lua\nreturn 1", "0"]);
+    let mut unflagged = server.client();
+    unflagged.ok("MULTI");
+    unflagged.call_args(&["EVAL", "return redis.call('SET', 'k', 1)", "0"]);
+    server.client().ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port));
+    server.wait_for_link();
+    refused(&mut client, &["EXEC"], &format!("EXECABORT Transaction discarded because of: {READONLY}"));
+    assert!(unflagged.call("EXEC").items()[0].text().starts_with(READONLY));
 }
 
 #[test]

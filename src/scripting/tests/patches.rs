@@ -96,3 +96,11 @@ fn the_environment_of_the_thread_stays() {
     assert_eq!(eval("return getfenv(0) == _G"), "1");
     assert_eq!(eval("local f = setfenv(function() return x end, {x = 5}) return f()"), "5");
 }
+
+#[test]
+fn fields_come_in_valkeys_order() {
+    // As Valkey 9.1.2 answers it.
+    let body = "local t, names = {alpha = 1, beta = 2, gamma = 3, delta = 4, epsilon = 5, zeta = 6, eta = 7, x = 8}, {} \
+                for name in pairs(t) do names[#names + 1] = name end return table.concat(names, ' ')";
+    assert_eq!(eval(body), "\"x zeta eta beta delta alpha gamma epsilon\"");
+}

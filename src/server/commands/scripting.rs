@@ -213,7 +213,7 @@ fn evalsha(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, Er
     }
 }
 
-const NO_SCRIPT: ErrorReply = ErrorReply::new("NOSCRIPT No matching script.");
+pub const NO_SCRIPT: ErrorReply = ErrorReply::new("NOSCRIPT No matching script.");
 
 fn fcall(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, ErrorReply> {
     let recent = &mut call.executor.reactor.recent_function.borrow_mut();
