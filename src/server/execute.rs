@@ -355,7 +355,7 @@ impl<'s> Executor<'s> {
                 let reply = self.call_caching(session, read, keep, args);
                 self.end_of_write(session);
                 session.reply(&reply);
-                note(self.server, self.reactor, &self.mark, session, entry, args, &reply);
+                note(self.server, self.reactor, &self.mark, session, entry, args, reply.error());
             }
             Handler::Blocking(function) => return self.call_blocking(session, entry, function, args),
             Handler::Help(lines) => {
@@ -444,7 +444,7 @@ impl<'s> Executor<'s> {
             }
             Handler::Caching(read, keep) => {
                 let reply = self.call_caching(session, read, keep, args);
-                note(server, reactor, &self.mark, session, entry, args, &reply);
+                note(server, reactor, &self.mark, session, entry, args, reply.error());
                 reply
             }
             Handler::Blocking(function) => {
