@@ -89,6 +89,17 @@ pub const COMMANDS: &[HostCommand] = &[
 
 const SCRIPT_COMMANDS: &[HostCommand] = &[
     HostCommand {
+        name: "debug",
+        summary: "Turns the debugger of scripts off. There is none to turn on.",
+        since: "3.2.0",
+        arity: -3,
+        arguments: &[
+            Argument::one_of("mode", &[Argument::word("YES"), Argument::word("SYNC"), Argument::word("NO")]),
+            Argument::new("engine", ArgumentKind::String).since("9.1.0").optional(),
+        ],
+        ..plain(Group::Scripting, Flags::NOSCRIPT, script_debug)
+    },
+    HostCommand {
         name: "load",
         summary: "Makes a script known, so that it can be run by its digest.",
         since: "2.6.0",
@@ -141,6 +152,8 @@ const SCRIPT_COMMANDS: &[HostCommand] = &[
 ];
 
 const HELP: &[&str] = &[
+    "DEBUG (YES|SYNC|NO) [<engine>]",
+    "    Turn the debugger of scripts off; there is none to turn on.",
     "EXISTS <sha1> [<sha1> ...]",
     "    Return whether scripts are known, by their digests.",
     "FLUSH [ASYNC|SYNC]",
@@ -225,6 +238,25 @@ fn fcall(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, Erro
         Some(_) => key_count(call)?,
     };
     Ok(request(Program::Function(registry, handle), keys, read_only))
+}
+
+fn script_debug(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    match &call.args[3..] {
+        [] => {}
+        [engine] if engine.eq_ignore_ascii_case(b"lua") => {}
+        [engine] => {
+            let text = [b"ERR No scripting engine found with name '", *engine, b"' to enable debug"];
+            return Err(ErrorReply::from_text(text.concat()));
+        }
+        _ => return Err(super::wrong_subcommand_arguments(call)),
+    }
+    match call.args[2].to_ascii_lowercase().as_slice() {
+        b"no" => Ok(Reply::Ok.into()),
+        b"yes" | b"sync" => {
+            Err(ErrorReply::new("ERR There is no debugger for scripts in this server, which only runs them"))
+        }
+        _ => Err(ErrorReply::new("ERR Use SCRIPT DEBUG YES/SYNC/NO")),
+    }
 }
 
 fn script_load(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
