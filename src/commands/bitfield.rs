@@ -158,6 +158,14 @@ impl Encoding {
         }
     }
 
+    /// The least numbers of 64 bits are taken for too large ones where they are set saturated. Replicas of either make must agree,
+    /// since they are told the call.
+    fn as_valkey_sets(self, number: i128, overflow: Overflow) -> i128 {
+        let (_, greatest) = self.bounds();
+        let is_taken_for_large = self.bits < 64 && greatest - number > i128::from(i64::MAX);
+        if overflow == Overflow::Saturate && is_taken_for_large { greatest } else { number }
+    }
+
     /// The number at a bit of `bytes`, behind which zeros follow.
     fn read(self, bytes: &[u8], offset: u64) -> i128 {
         let mut window = [0; 16];
@@ -252,7 +260,9 @@ fn bitfield(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandResult<'s
         let (number, overflow) = match operation.action {
             Action::Get => return got(string, operation),
             // An unsigned field takes a negative number for a very large one.
-            Action::Set(number, overflow) if encoding.signed => (i128::from(number), overflow),
+            Action::Set(number, overflow) if encoding.signed => {
+                (encoding.as_valkey_sets(number.into(), overflow), overflow)
+            }
             Action::Set(number, overflow) => (i128::from(number as u64), overflow),
             Action::Add(number, overflow) => (old + i128::from(number), overflow),
         };
@@ -289,6 +299,9 @@ mod tests {
             bitfield b overflow fail incrby u8 0 100 set u8 0 1 => [(nil), (integer) 247]
             bitfield b set i64 1 -9223372036854775808 get i64 1 => [(integer) 144115188075855872, (integer) -9223372036854775808]
             bitfield b overflow sat set u4 0 -1 get u4 0 => [(integer) 4, (integer) 15]
+            bitfield b overflow sat set i8 0 -200 get i8 0 => [(integer) -16, (integer) -128]
+            bitfield b overflow sat set i8 0 -9223372036854775808 get i8 0 => [(integer) -128, (integer) 127]
+            bitfield b set u4 0 15 => [(integer) 7]
             bitfield_ro b get u4 0 => [(integer) 15]
             bitfield_ro b set u4 0 1 => (error) ERR BITFIELD_RO only supports the GET subcommand
             bitfield b get u64 0 => (error) ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.

@@ -103,9 +103,9 @@ server.register_function{function_name='reader', callback=function(keys) return 
 /// A script that came to the primary by EVAL is not in its stream: the replica asks for it.
 #[test]
 fn a_script_that_the_replica_lacks_is_asked_of_the_primary() {
-    let mut primary = Server::start(&["--requirepass", "secret"]);
+    let mut primary = Server::start(&[]);
     let mut writer = primary.client();
-    assert_eq!(writer.call("AUTH secret").text(), "OK");
+    writer.ok("CONFIG SET requirepass secret");
     let replica =
         Server::start(&["--replicaof", &format!("127.0.0.1 {}", primary.port), "--primaryauth", "secret"]);
     replica.wait_for_link();
