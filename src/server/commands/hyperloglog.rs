@@ -15,7 +15,7 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
     ..plain(Group::HyperLogLog, Flags::ADMIN, |call| {
         let most_sparse = call.server().config().hll_sparse_max_bytes as usize;
         let failed = |text: &str| ErrorReply::from_text(format!("TESTFAILED {text}"));
-        hyperloglog::self_test(fastrand::u64(..), most_sparse).map_err(|text| failed(text))?;
+        hyperloglog::self_test(fastrand::u64(..), most_sparse).map_err(failed)?;
         Ok(Reply::Ok.into())
     })
 }];
