@@ -128,7 +128,10 @@ pub(super) fn grown<'t>(
     }
     let string = transaction.change_entry(key).and_then(Entry::string_mut).ok_or(ErrorReply::WRONG_TYPE)?;
     let grows = string.len() < length;
-    if grows {
+    if string.is_empty() {
+        // Zeros that the allocator has anyway need not be written.
+        *string = vec![0; length];
+    } else if grows {
         string.resize(length, 0);
     }
     Ok((string, grows))
