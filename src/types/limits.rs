@@ -27,6 +27,10 @@ pub struct Limits {
     /// Elements of at least this many bytes get a node of their own in a list; 0 derives the threshold from
     /// `list_max_listpack_size`.
     pub quicklist_packed_threshold: usize,
+    /// Most bytes of a node of a stream, in the size of a listpack; 0 for as many as fit.
+    pub stream_node_max_bytes: usize,
+    /// Most entries of a node of a stream, deleted ones included; 0 for any number.
+    pub stream_node_max_entries: usize,
 }
 
 impl Default for Limits {
@@ -43,6 +47,8 @@ impl Default for Limits {
             list_max_listpack_size: -2,
             list_compress_depth: 0,
             quicklist_packed_threshold: 0,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
         }
     }
 }

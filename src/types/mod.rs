@@ -6,9 +6,14 @@ pub mod hash;
 pub mod integers;
 pub mod limits;
 pub mod list;
+pub mod ordered;
 pub mod packed;
 pub mod set;
 pub mod sorted_set;
+pub mod stream;
+mod stream_group;
+mod stream_id;
+mod stream_node;
 pub mod thin;
 pub mod tree;
 
@@ -18,6 +23,7 @@ pub use limits::Limits;
 pub use list::List;
 pub use set::Set;
 pub use sorted_set::SortedSet;
+pub use stream::{Stream, StreamId};
 
 /// What kind of value a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
