@@ -85,6 +85,7 @@ impl<H: Copy> CommandTable<H> {
                 Handler::Read(function) => Handler::Read(function),
                 Handler::Write(function) => Handler::Write(function),
                 Handler::Blocking(function) => Handler::Blocking(function),
+                Handler::BlockingRead(function) => Handler::BlockingRead(function),
                 Handler::Container => Handler::Container,
                 Handler::Help(lines) => Handler::Help(lines),
             });
@@ -239,6 +240,7 @@ fn derive_flags<G>(command: &Command<G>) -> Flags {
             Handler::Read(_) => Flags::READONLY,
             Handler::Write(_) => Flags::WRITE,
             Handler::Blocking(_) => Flags::WRITE | Flags::BLOCKING,
+            Handler::BlockingRead(_) => Flags::READONLY | Flags::BLOCKING,
             Handler::Container | Handler::Help(_) | Handler::Host(_) => Flags::NONE,
         }
 }

@@ -27,9 +27,14 @@ use crate::types::tree::{Cursor, Order, Tree};
 /// Largest node in bytes, whatever the limits say.
 const MAX_NODE_BYTES: usize = 1 << 30;
 
-/// The fields of an entry are too large for one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooLarge;
+/// Are these fields (names and values) small enough for an entry?
+pub fn fits_an_entry(fields: &[&[u8]]) -> bool {
+    total_bytes(fields) <= MAX_NODE_BYTES
+}
+
+fn total_bytes(fields: &[&[u8]]) -> usize {
+    fields.iter().map(|part| part.len()).sum()
+}
 
 /// What a trim leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,15 +161,12 @@ impl Log {
         self.full.as_ref().map_or(0, Tree::weight)
     }
 
-    /// Adds an entry under an identifier that is higher than [`Log::last_id`]; `fields` are names and values alternating.
-    pub fn append(&mut self, id: StreamId, fields: &[&[u8]], limits: &Limits) -> Result<(), TooLarge> {
-        debug_assert!(id > self.last_id, "identifiers ascend");
-        let bytes: usize = fields.iter().map(|part| part.len()).sum();
-        if bytes > MAX_NODE_BYTES {
-            return Err(TooLarge);
-        }
+    /// Adds an entry under an identifier that is higher than [`Log::last_id`]; `fields` are names and values alternating,
+    /// and small enough ([`fits_an_entry`]).
+    pub fn append(&mut self, id: StreamId, fields: &[&[u8]], limits: &Limits) {
+        debug_assert!(id > self.last_id && fits_an_entry(fields), "identifiers ascend");
         match &mut self.newest {
-            Some(node) if has_room(node, bytes, limits) => node.append(id, fields),
+            Some(node) if has_room(node, total_bytes(fields), limits) => node.append(id, fields),
             newest => {
                 if let Some(node) = newest.replace(Node::new(id, fields)) {
                     self.full.get_or_insert_default().push(node);
@@ -173,7 +175,6 @@ impl Log {
         }
         self.last_id = id;
         self.entries_added = self.entries_added.wrapping_add(1);
-        Ok(())
     }
 
     /// Adds a node behind all others, when a stream is loaded; false if it does not come behind them.

@@ -134,7 +134,7 @@ proptest! {
                         skip_ms => id(last.ms + skip_ms, skip_seq),
                     };
                     let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
-                    stream.log_mut().append(next, &parts, &limits).unwrap();
+                    stream.log_mut().append(next, &parts, &limits);
                     model.insert(next, fields);
                     added += 1;
                 }
@@ -237,7 +237,7 @@ fn many_entries_in_few_bytes() {
     let mut stream = Stream::new();
     for number in 0..100_000u64 {
         let text = number.to_string();
-        stream.log_mut().append(id(1_700_000_000_000 + number, 0), &[b"field", text.as_bytes()], &limits).unwrap();
+        stream.log_mut().append(id(1_700_000_000_000 + number, 0), &[b"field", text.as_bytes()], &limits);
     }
     assert_eq!(stream.len(), 100_000);
     assert_eq!(stream.log().node_count(), 1000);
@@ -253,7 +253,7 @@ fn many_entries_in_few_bytes() {
 fn a_difference_of_identifiers_beyond_63_bits() {
     let mut stream = Stream::new();
     for ms in [1, u64::MAX - 1, u64::MAX] {
-        stream.log_mut().append(id(ms, 5), &[b"a", b"b"], &Limits::default()).unwrap();
+        stream.log_mut().append(id(ms, 5), &[b"a", b"b"], &Limits::default());
     }
     let ids: Vec<u64> = stream.log().iter().map(|entry| entry.id.ms).collect();
     assert_eq!(ids, [1, u64::MAX - 1, u64::MAX]);
