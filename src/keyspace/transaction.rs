@@ -27,6 +27,8 @@ pub struct WriteState {
     messages: Vec<Message>,
     /// Keys changed in this unit, while anybody watches or tracks.
     touched: Vec<(usize, Box<[u8]>)>,
+    /// Keys that did not change, but whose waiting clients are to look again.
+    woken: Vec<(usize, Box<[u8]>)>,
     /// Watched keys whose databases the running unit has emptied or swapped.
     replaced: Vec<Replaced>,
     /// Databases that the running unit has swapped.
@@ -111,6 +113,9 @@ impl WriteState {
             self.watchers.changed(*database, key, exists);
             self.waited.changed(*database, key);
         }
+        for (database, key) in self.woken.drain(..) {
+            self.waited.changed(database, &key);
+        }
         for replaced in self.replaced.drain(..) {
             self.watchers.replaced(&replaced);
         }
@@ -144,6 +149,7 @@ impl WriteState {
         self.messages.clear();
         self.swapped.clear();
         self.touched.clear();
+        self.woken.clear();
         self.replaced.clear();
         true
     }
@@ -259,7 +265,9 @@ impl<'k> WriteTxn<'k> {
     /// Lets the clients that wait for `key` look at it again when the unit ends, though its value counts as the same: who
     /// watches it is not told.
     pub fn wake(&mut self, key: &[u8]) {
-        self.state.waited.changed(self.database, key);
+        if !self.state.waited.is_empty() {
+            self.state.woken.push((self.database, key.into()));
+        }
     }
 
     // ---- Looking ----

@@ -4,7 +4,8 @@ use super::*;
 use crate::keyspace::entry::Collection;
 use crate::keyspace::{Entry, Keyspace, Settings, ValueRef};
 use crate::scripting::Registry;
-use crate::types::{Hash, Limits, List, Set, SortedSet};
+use crate::types::stream::{Group, Pending};
+use crate::types::{Hash, Limits, List, Set, SortedSet, Stream, StreamId};
 
 fn options() -> LoadOptions {
     LoadOptions {
@@ -14,6 +15,30 @@ fn options() -> LoadOptions {
         drop_expired: true,
         checksum: true,
     }
+}
+
+/// Entries in several nodes, some deleted, and two groups.
+fn stream() -> Stream {
+    let mut stream = Stream::new();
+    for number in 1..=250u64 {
+        let text = number.to_string();
+        let fields: [&[u8]; 4] = [b"field", text.as_bytes(), if number % 7 == 0 { b"odd" } else { b"even" }, b"value"];
+        stream.log_mut().append(StreamId::new(number, number % 3), &fields, &Limits::default());
+    }
+    assert!(stream.log_mut().delete(StreamId::new(120, 0)));
+    stream.add_group(b"none", Group::new(StreamId::new(9, 9), None));
+    let mut group = Group::new(StreamId::new(200, 0), Some(200));
+    for (name, active_ms) in [(b"idle", None), (b"busy", Some(700))] {
+        group.create_consumer(name, 800);
+        group.update_consumer(name, |consumer| consumer.active_ms = active_ms);
+    }
+    let owner = group.consumer(b"busy").expect("just made").owner().clone();
+    for number in [3, 120, 199] {
+        let id = StreamId::new(number, number % 3);
+        group.assign(Pending { id, delivered_ms: 700, deliveries: number, owner: owner.clone() });
+    }
+    stream.add_group(b"some", group);
+    stream
 }
 
 fn sample() -> Keyspace {
@@ -39,6 +64,8 @@ fn sample() -> Keyspace {
         (3, Entry::collection(b"hash", Collection::Hash(hash), Some(9000))),
         (9, Entry::collection(b"zset", Collection::SortedSet(sorted_set), None)),
         (9, Entry::collection(b"set", Collection::Set(set), None)),
+        (2, Entry::collection(b"stream", Collection::Stream(stream()), Some(7000))),
+        (2, Entry::collection(b"empty", Collection::Stream(Stream::new()), None)),
     ] {
         keyspace.insert_loaded(database, entry);
     }
@@ -63,7 +90,7 @@ fn read(mut bytes: &[u8]) -> Result<Loaded, RdbError> {
 fn a_dataset_comes_back() {
     let before = sample();
     let loaded = read(&write(&before)).unwrap();
-    assert_eq!((loaded.keys, loaded.expired), (7, 1));
+    assert_eq!((loaded.keys, loaded.expired), (9, 1));
     assert_eq!(loaded.aux("redis-ver"), Some(&b"7.2.4"[..]));
     for (index, database) in before.databases().iter().enumerate() {
         for entry in database.entries().iter().filter(|entry| entry.key() != b"gone") {
@@ -71,6 +98,10 @@ fn a_dataset_comes_back() {
             assert_eq!(again.expire_at_ms(), entry.expire_at_ms());
             assert_eq!(again.encoding(), entry.encoding());
             assert_eq!(dump(again).len(), dump(entry).len());
+            if let ValueRef::Stream(_) = entry.value() {
+                // Their parts are in order.
+                assert_eq!(dump(again), dump(entry));
+            }
         }
     }
     let Some(ValueRef::SortedSet(sorted_set)) = loaded.keyspace.database(9).get(b"zset").map(Entry::value)

@@ -60,6 +60,13 @@ impl Core {
         self.blocked.insert(call.client.number, call);
     }
 
+    /// How many keys a client waits for that learns it too when the key is gone.
+    pub fn keys_that_wake_without(&self) -> usize {
+        let calls = self.blocked.values().filter(|call| call.block.wakes_without);
+        let keys = calls.flat_map(|call| call.block.keys.iter().map(|key| (call.database, key)));
+        keys.collect::<std::collections::HashSet<_>>().len()
+    }
+
     /// Forgets the waiting call of a client, if it has one.
     pub fn forget_blocked(&mut self, client: ClientNumber) -> Option<BlockedCall> {
         let call = self.blocked.remove(&client)?;

@@ -41,7 +41,7 @@ const CALLS: &[&str] = &[
     "MOVE $k 1",
     "TOUCH $k $k",
     "DBSIZE",
-    "SCAN 0 COUNT 100000 [MATCH $g] [TYPE string|TYPE list|TYPE set|TYPE zset|TYPE hash|TYPE nonsense]",
+    "SCAN 0 COUNT 100000 [MATCH $g] [TYPE string|TYPE list|TYPE set|TYPE zset|TYPE hash|TYPE stream|TYPE nonsense]",
     "OBJECT ENCODING $k",
     "OBJECT $v $k",
     "EXPIRE $k $q [NX|XX|GT|LT]",
@@ -161,6 +161,42 @@ const CALLS: &[&str] = &[
     "ZDIFFSTORE $z #z",
     "ZINTERCARD #z [LIMIT $n]",
     "ZSCAN $z 0 COUNT 100000 [MATCH $g]",
+    // Streams, with identifiers that no clock gives
+    "XADD $a $A {$f $v}",
+    "XADD $a $A f1 $v f2 $v",
+    "XADD $a $A f1 $v",
+    "XADD $a [NOMKSTREAM] [MAXLEN $n|MAXLEN ~ $n|MAXLEN = $n|MINID $j|MINID ~ $j] [LIMIT $n] $A f1 $v",
+    "XADD $a $j $f $v",
+    "XDEL $a {$j}",
+    "XTRIM $a <MAXLEN $n|MAXLEN ~ $n|MAXLEN = $n|MINID $j|MINID ~ $j|MINID = $j> [LIMIT $n]",
+    "XLEN $a",
+    "XRANGE $a $j $j [COUNT $x]",
+    "XRANGE $a - +",
+    "XREVRANGE $a $j $j [COUNT $x]",
+    "XREVRANGE $a + -",
+    "XREAD [COUNT $x] STREAMS $a $j",
+    "XREAD [COUNT $x] STREAMS $a $a <$j|+|$> $j",
+    "XGROUP CREATE $a $c <$j|$|0> [MKSTREAM] [ENTRIESREAD $x]",
+    "XGROUP CREATE $a $c 0",
+    "XGROUP SETID $a $c <$j|$> [ENTRIESREAD $x]",
+    "XGROUP DESTROY $a $c",
+    "XGROUP CREATECONSUMER $a $c $C",
+    "XGROUP DELCONSUMER $a $c $C",
+    "XREADGROUP GROUP $c $C [COUNT $x] [NOACK] STREAMS $a >",
+    "XREADGROUP GROUP $c $C [COUNT $n] STREAMS $a >",
+    "XREADGROUP GROUP $c $C [COUNT $x] STREAMS $a $a <$j|>> $j",
+    "XACK $a $c {$j}",
+    "XCLAIM $a $c $C <0|3600000> {$j} [IDLE $n|TIME $n] [RETRYCOUNT $x] [FORCE] [JUSTID] [LASTID $j]",
+    "XCLAIM $a $c $C 0 {$j} [FORCE]",
+    "XAUTOCLAIM $a $c $C <0|3600000> <$j|0> [COUNT $n] [JUSTID]",
+    "XPENDING $a $c",
+    "XPENDING $a $c [IDLE 0|IDLE 3600000] $j $j $x [$C]",
+    "XPENDING $a $c - + 10",
+    "XSETID $a $j [ENTRIESADDED $i] [MAXDELETEDID $j]",
+    "XINFO STREAM $a",
+    "XINFO STREAM $a FULL [COUNT $x]",
+    "XINFO GROUPS $a",
+    "XINFO CONSUMERS $a $c",
     // SORT. Not of other sorted sets, which Valkey changes to its large form when it sorts them.
     "RPUSH $o {$v}",
     "RPUSH $o {$n}",
@@ -194,6 +230,8 @@ const BLOCKING: &[&str] = &[
     "BZPOPMIN $z $z $n",
     "BZPOPMAX $z $n",
     "BZMPOP $n #z <MIN|MAX> [COUNT $n]",
+    "XREAD BLOCK $n STREAMS $a <$|$j>",
+    "XREADGROUP GROUP $c $C BLOCK $n STREAMS $a >",
 ];
 
 /// What no command expects. No number among them is one that makes a server wait, make huge values or expire a key
@@ -319,11 +357,13 @@ pub struct Generator {
     pub random: fastrand::Rng,
     /// The names of the commands in the transaction that is being put together.
     pub queued: Option<Vec<String>>,
+    /// The time of the last identifier of a stream's entry: these rise.
+    last_id_ms: u64,
 }
 
 impl Generator {
     pub fn new(seed: u64) -> Generator {
-        Generator { random: fastrand::Rng::with_seed(seed), queued: None }
+        Generator { random: fastrand::Rng::with_seed(seed), queued: None, last_id_ms: 0 }
     }
 
     fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
@@ -348,6 +388,10 @@ impl Generator {
         };
         let mut words = self.expand(template);
         self.spoil(&mut words);
+        if words[0].eq_ignore_ascii_case(b"XADD") {
+            // No identifier by the clock.
+            words.retain(|word| word != b"*");
+        }
         if self.random.u8(..12) == 0 { in_script(words) } else { words }
     }
 
@@ -434,10 +478,22 @@ impl Generator {
             "m" => self.one_of(&["1", "2", "3.5", "0.25"]).to_owned(),
             // Sorted sets whose scores are equal, without which ranges of members mean nothing.
             "y" => self.one_of(&["y1", "y2"]).to_owned(),
-            "s" | "l" | "h" | "t" | "z" | "k" => {
+            // Consumer groups and consumers.
+            "c" | "C" => format!("{kind}{}", self.random.u8(1..=2)),
+            "A" => {
+                self.last_id_ms += self.random.u64(..2);
+                let seq = self.one_of(&["*", "1", "2", "5"]);
+                format!("{}-{seq}", self.last_id_ms)
+            }
+            "j" => {
+                let ms = self.last_id_ms.saturating_sub(self.random.u64(..10));
+                let exclusive = self.one_of(&["", "", "", "", "("]);
+                format!("{exclusive}{ms}{}", self.one_of(&["", "-1", "-2", "-5"]))
+            }
+            "a" | "s" | "l" | "h" | "t" | "z" | "k" => {
                 // Sometimes a key that holds another type.
                 let any = kind == "k" || self.random.u8(..25) == 0;
-                let kind = if any { self.one_of(&["s", "l", "h", "t", "z"]) } else { kind };
+                let kind = if any { self.one_of(&["a", "s", "l", "h", "t", "z"]) } else { kind };
                 format!("{kind}{}", self.random.u8(1..=3))
             }
             "f" => format!("f{}", self.random.u8(1..=9)),

@@ -26,11 +26,12 @@ const LIMITS: &[&[&str]] = &[
     &["hash-max-listpack-entries 4", "zset-max-listpack-entries 4", "set-max-listpack-entries 4"],
     &[
         "list-max-listpack-size 4",
+        "stream-node-max-bytes 60",
         "set-max-intset-entries 3",
         "set-max-listpack-entries 3",
         "hash-max-listpack-value 5",
     ],
-    &["zset-max-listpack-value 5", "set-max-listpack-value 5", "list-compress-depth 1"],
+    &["zset-max-listpack-value 5", "set-max-listpack-value 5", "list-compress-depth 1", "stream-node-max-entries 2"],
     &["list-max-listpack-size -1", "zset-max-listpack-entries 0", "hash-max-listpack-entries 0"],
 ];
 
@@ -44,6 +45,8 @@ const DEFAULTS: &[&str] = &[
     "set-max-intset-entries 512",
     "list-max-listpack-size -2",
     "list-compress-depth 0",
+    "stream-node-max-entries 100",
+    "stream-node-max-bytes 4096",
 ];
 
 /// Both servers, each with one connection that has not seen an earlier seed.

@@ -140,7 +140,7 @@ fn reading_what_is_new() {
         xread count 1 streams s t 0 0 => [["s", [["1-0", ["a", "1"]]]]]
         xread streams s 2 => (nil)
         xread streams s > => (error) ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.
-        xread streams s => (error) ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified.
+        xread streams s t 0 => (error) ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified.
     "#,
     );
 }
