@@ -25,7 +25,7 @@ pub use set::Set;
 pub use sorted_set::SortedSet;
 pub use stream::{Stream, StreamId};
 
-/// What kind of value a key holds.
+/// What kind of value a key holds. The numbers are Valkey's, which has modules' values between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
@@ -34,7 +34,7 @@ pub enum Kind {
     Set = 2,
     SortedSet = 3,
     Hash = 4,
-    Stream = 5,
+    Stream = 6,
 }
 
 impl Kind {

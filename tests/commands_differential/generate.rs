@@ -175,7 +175,7 @@ const CALLS: &[&str] = &[
     "XREVRANGE $a $j $j [COUNT $x]",
     "XREVRANGE $a + -",
     "XREAD [COUNT $x] STREAMS $a $j",
-    "XREAD [COUNT $x] STREAMS $a $a <$j|+|$> $j",
+    "XREAD [COUNT $x] STREAMS $a $a $G $j",
     "XGROUP CREATE $a $c <$j|$|0> [MKSTREAM] [ENTRIESREAD $x]",
     "XGROUP CREATE $a $c 0",
     "XGROUP SETID $a $c <$j|$> [ENTRIESREAD $x]",
@@ -184,7 +184,7 @@ const CALLS: &[&str] = &[
     "XGROUP DELCONSUMER $a $c $C",
     "XREADGROUP GROUP $c $C [COUNT $x] [NOACK] STREAMS $a >",
     "XREADGROUP GROUP $c $C [COUNT $n] STREAMS $a >",
-    "XREADGROUP GROUP $c $C [COUNT $x] STREAMS $a $a <$j|>> $j",
+    "XREADGROUP GROUP $c $C [COUNT $x] STREAMS $a $a $G $j",
     "XACK $a $c {$j}",
     "XCLAIM $a $c $C <0|3600000> {$j} [IDLE $n|TIME $n] [RETRYCOUNT $x] [FORCE] [JUSTID] [LASTID $j]",
     "XCLAIM $a $c $C 0 {$j} [FORCE]",
@@ -462,7 +462,7 @@ impl Generator {
                     kind => words.push(self.random_word(kind)),
                 }
             }
-        } else if let Some(kind) = word.strip_prefix('$') {
+        } else if let Some(kind) = word.strip_prefix('$').filter(|kind| !kind.is_empty()) {
             words.push(self.random_word(kind));
         } else {
             words.push(word.as_bytes().to_vec());
@@ -485,7 +485,9 @@ impl Generator {
                 let seq = self.one_of(&["*", "1", "2", "5"]);
                 format!("{}-{seq}", self.last_id_ms)
             }
-            "j" => {
+            // Where a reader is to begin.
+            "G" if self.random.bool() => self.one_of(&[">", "$", "+"]).to_owned(),
+            "G" | "j" => {
                 let ms = self.last_id_ms.saturating_sub(self.random.u64(..10));
                 let exclusive = self.one_of(&["", "", "", "", "("]);
                 format!("{exclusive}{ms}{}", self.one_of(&["", "-1", "-2", "-5"]))

@@ -10,6 +10,9 @@ use crate::types::stream::{Keep, Log, Stream, StreamId, Trim, fits_an_entry};
 const TWO_STRATEGIES: ErrorReply =
     ErrorReply::new("ERR syntax error, MAXLEN and MINID options at the same time are not compatible");
 
+const LIMIT_OF_EXACT: ErrorReply =
+    ErrorReply::new("ERR syntax error, LIMIT cannot be used without the special ~ option");
+
 /// How the identifier of a new entry is given.
 #[derive(Debug, Clone, Copy)]
 enum NewId {
@@ -106,27 +109,26 @@ impl Options {
         given: Option<u64>,
         adds: bool,
     ) -> Result<(), ErrorReply> {
+        let obeys = transaction.expiry == KeyExpiry::Ignore;
         let Some(trim) = &mut self.trim else {
             if given.is_some_and(|given| given > 0) {
                 return Err(ErrorReply::new(
                     "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy",
                 ));
             }
-            return if adds {
-                Ok(())
-            } else {
-                Err(ErrorReply::new("ERR syntax error, XTRIM must be called with a trimming strategy"))
+            return match given {
+                _ if !adds => {
+                    Err(ErrorReply::new("ERR syntax error, XTRIM must be called with a trimming strategy"))
+                }
+                Some(_) if !obeys => Err(LIMIT_OF_EXACT),
+                _ => Ok(()),
             };
         };
-        if transaction.expiry == KeyExpiry::Ignore {
+        if obeys {
             return Ok(());
         }
         trim.limit = match given {
-            Some(_) if !trim.approximate => {
-                return Err(ErrorReply::new(
-                    "ERR syntax error, LIMIT cannot be used without the special ~ option",
-                ));
-            }
+            Some(_) if !trim.approximate => return Err(LIMIT_OF_EXACT),
             Some(given) => given,
             None if trim.approximate => match transaction.limits().stream_node_max_entries as u64 {
                 0 => 10_000,

@@ -131,10 +131,7 @@ pub fn xread<'k>(reader: &Reader<'k>, args: &Args<'_>) -> Result<Outcome<'k>, Er
         let after = match *text {
             b"$" => last_id,
             // The last entry is what comes after the one before it.
-            b"+" if stream.is_none() => last_id,
-            b"+" => {
-                last_id.previous().ok_or(ErrorReply::new("ERR the stream last element ID is 0-0"))?
-            }
+            b"+" => last_id.previous().unwrap_or_default(),
             b">" => {
                 return Err(ErrorReply::new(
                     "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> \
@@ -282,10 +279,13 @@ impl Delivery {
         owner: &Owner,
     ) -> Option<Vec<Reply<'static>>> {
         let start = group.last_id.next()?;
+        let first_id = log.first_id()?;
         let mut replies = Vec::new();
         for entry in log.range(start, StreamId::MAX, Direction::Forward).take(self.most) {
             let id = entry.id;
-            let counted = group.entries_read.filter(|_| !log.has_deleted_from(id));
+            // Nothing between the last entry that was read and this one is missing.
+            let follows = group.last_id >= first_id && !log.has_deleted_from(group.last_id);
+            let counted = group.entries_read.filter(|_| follows);
             group.entries_read = counted.map(|read| read.wrapping_add(1)).or_else(|| log.entries_up_to(id));
             group.last_id = id;
             self.moved_to = Some((id, group.entries_read));
