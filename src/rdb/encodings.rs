@@ -244,14 +244,26 @@ mod tests {
 
     #[test]
     fn what_is_appended_is_read() {
-        let texts = [0, 1, 63, 64, 4095, 4096, 16_377, 16_378, 16_379, 3_000_000].map(|length| vec![b'x'; length]);
-        let numbers =
-            [0, 127, 128, -1, 4095, -4096, 4096, -4097, 32_767, 32_768, -8_388_608, 8_388_608, i64::MIN, i64::MAX];
-        let elements: Vec<Element<'_>> = texts
-            .iter()
-            .map(|text| Element::Bytes(text))
-            .chain(numbers.map(Element::Integer))
-            .collect();
+        let texts =
+            [0, 1, 63, 64, 4095, 4096, 16_377, 16_378, 16_379, 3_000_000].map(|length| vec![b'x'; length]);
+        let numbers = [
+            0,
+            127,
+            128,
+            -1,
+            4095,
+            -4096,
+            4096,
+            -4097,
+            32_767,
+            32_768,
+            -8_388_608,
+            8_388_608,
+            i64::MIN,
+            i64::MAX,
+        ];
+        let elements: Vec<Element<'_>> =
+            texts.iter().map(|text| Element::Bytes(text)).chain(numbers.map(Element::Integer)).collect();
         let mut block = vec![0; 6];
         elements.iter().for_each(|element| append_listpack_element(&mut block, *element));
         block.push(0xff);

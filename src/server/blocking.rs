@@ -149,8 +149,7 @@ fn try_again(
 ) -> Result<Outcome<'static>, ErrorReply> {
     match call.function {
         WaitingFn::Write(function) => {
-            let mut transaction =
-                WriteTxn::new(&mut core.keyspace, &mut core.writes, call.database, now_ms);
+            let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, call.database, now_ms);
             transaction.protocol = call.client.protocol();
             transaction.expiry = expiry;
             transaction.call(args, |transaction| function(transaction, args))
@@ -185,7 +184,9 @@ fn holds_kind(
     now_ms: u64,
     expiry: KeyExpiry,
 ) -> bool {
-    reader(core, call, database, now_ms, expiry).peek(key).is_some_and(|entry| entry.kind() == call.block.kind)
+    reader(core, call, database, now_ms, expiry)
+        .peek(key)
+        .is_some_and(|entry| entry.kind() == call.block.kind)
 }
 
 /// To look whether a call can be served is no access: a key whose time has passed is deleted by the next command that meets

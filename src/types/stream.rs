@@ -14,11 +14,11 @@ use std::cmp::Ordering;
 
 use triomphe::Arc;
 
-pub use crate::types::list::Direction;
 use crate::types::limits::Limits;
+pub use crate::types::list::Direction;
 use crate::types::ordered::Ordered;
-pub use crate::types::stream_group::{Consumer, Group, Owner, Pending};
 use crate::types::stream_group::{ByName, NamedGroup};
+pub use crate::types::stream_group::{Consumer, Group, Owner, Pending};
 pub use crate::types::stream_id::StreamId;
 use crate::types::stream_node::LiveEntries;
 pub use crate::types::stream_node::{Fields, Malformed, Node, StreamEntry};
@@ -108,7 +108,11 @@ impl<'a> Range<'a> {
         let from_tree = |full: &mut Option<Cursor<'a, Node>>, forward: bool| {
             let cursor = full.as_mut()?;
             let node = cursor.entry();
-            if forward { cursor.forward() } else { cursor.backward() }
+            if forward {
+                cursor.forward()
+            } else {
+                cursor.backward()
+            }
             node
         };
         match self.direction {
@@ -459,11 +463,7 @@ impl Stream {
     }
 
     /// Changes a group, with a view of the entries; `None` if there is none of this name.
-    pub fn change_group<R>(
-        &mut self,
-        name: &[u8],
-        change: impl FnOnce(&mut Group, &Log) -> R,
-    ) -> Option<R> {
+    pub fn change_group<R>(&mut self, name: &[u8], change: impl FnOnce(&mut Group, &Log) -> R) -> Option<R> {
         self.group(name)?;
         let Parts { log, groups } = Arc::make_mut(&mut self.0);
         groups.update(&ByName(name), |named| change(Arc::make_mut(&mut named.group), log))

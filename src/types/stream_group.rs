@@ -330,10 +330,7 @@ pub(super) struct NamedGroup {
 
 impl NamedGroup {
     pub(super) fn new(name: &[u8], group: Group) -> Self {
-        NamedGroup {
-            name: ThinArc::from_header_and_slice((), name),
-            group: triomphe::Arc::new(group),
-        }
+        NamedGroup { name: ThinArc::from_header_and_slice((), name), group: triomphe::Arc::new(group) }
     }
 
     pub(super) fn name(&self) -> &[u8] {

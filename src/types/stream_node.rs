@@ -241,13 +241,7 @@ impl Node {
         let names = header.next().and_then(|count| count.as_integer()).unwrap_or(0) as usize;
         let first_name = header.clone();
         header.nth(names);
-        NodeEntries {
-            node: self,
-            names,
-            first_name,
-            front: header.offset(),
-            back: self.block.len(),
-        }
+        NodeEntries { node: self, names, first_name, front: header.offset(), back: self.block.len() }
     }
 
     /// The live entries.
@@ -360,11 +354,8 @@ impl<'a> NodeEntries<'a> {
         let id = StreamId::new(first.ms.wrapping_add(ms as u64), first.seq.wrapping_add(seq as u64));
         let same = flags & SAME_FIELDS != 0;
         let count = if same { self.names } else { elements.next()?.as_integer()? as usize };
-        let fields = Fields {
-            left: count,
-            names: same.then(|| self.first_name.clone()),
-            values: elements.clone(),
-        };
+        let fields =
+            Fields { left: count, names: same.then(|| self.first_name.clone()), values: elements.clone() };
         // The fields, then the number of elements.
         elements.nth(if same { count } else { 2 * count })?;
         Some((StreamEntry { id, fields, is_deleted: flags & DELETED != 0, at }, elements.offset()))

@@ -44,7 +44,10 @@ fn check(stream: &Stream, model: &Model, start: StreamId, end: StreamId) {
     assert_eq!(log.nodes().map(Node::live).sum::<usize>(), model.len());
     for node in log.nodes() {
         let again = Node::from_listpack(node.first_id(), node.listpack_elements()).unwrap().unwrap();
-        assert_eq!(again.entries().map(shown).collect::<Vec<_>>(), node.entries().map(shown).collect::<Vec<_>>());
+        assert_eq!(
+            again.entries().map(shown).collect::<Vec<_>>(),
+            node.entries().map(shown).collect::<Vec<_>>()
+        );
         assert_eq!((again.count(), again.listpack_bytes()), (node.count(), node.listpack_bytes()));
     }
 }
@@ -244,7 +247,8 @@ fn many_entries_in_few_bytes() {
     assert!(stream.memory_bytes(0) < 100_000 * 17, "{}", stream.memory_bytes(0));
     let kept = stream.clone();
     assert!(stream.log_mut().delete(id(1_700_000_050_000, 0)));
-    let shared = kept.log().nodes().zip(stream.log().nodes()).filter(|(one, other)| one.shares(other)).count();
+    let shared =
+        kept.log().nodes().zip(stream.log().nodes()).filter(|(one, other)| one.shares(other)).count();
     assert_eq!(shared, 999, "only the node that was written is copied");
     assert_eq!((kept.len(), stream.len()), (100_000, 99_999));
 }

@@ -31,7 +31,12 @@ const LIMITS: &[&[&str]] = &[
         "set-max-listpack-entries 3",
         "hash-max-listpack-value 5",
     ],
-    &["zset-max-listpack-value 5", "set-max-listpack-value 5", "list-compress-depth 1", "stream-node-max-entries 2"],
+    &[
+        "zset-max-listpack-value 5",
+        "set-max-listpack-value 5",
+        "list-compress-depth 1",
+        "stream-node-max-entries 2",
+    ],
     &["list-max-listpack-size -1", "zset-max-listpack-entries 0", "hash-max-listpack-entries 0"],
 ];
 

@@ -44,7 +44,10 @@ pub fn fill(client: &mut Client, field_expiry: bool) {
         }
         for size in [3, 700] {
             for number in 1..=size {
-                client.ok(&format!("XADD stream:{size} {number}-{} field value:{number} other {number}", number % 3));
+                client.ok(&format!(
+                    "XADD stream:{size} {number}-{} field value:{number} other {number}",
+                    number % 3
+                ));
             }
             client.ok(&format!("XDEL stream:{size} 2-2 600-0"));
             client.ok(&format!("XGROUP CREATE stream:{size} readers 0"));

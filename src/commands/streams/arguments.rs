@@ -107,13 +107,17 @@ mod tests {
 
     #[test]
     fn identifiers() {
-        let ok = |text: &str, ms, seq| assert_eq!(id(text.as_bytes(), 7).ok(), Some(StreamId::new(ms, seq)), "{text}");
+        let ok = |text: &str, ms, seq| {
+            assert_eq!(id(text.as_bytes(), 7).ok(), Some(StreamId::new(ms, seq)), "{text}")
+        };
         ok("5", 5, 7);
         ok("5-6", 5, 6);
         ok("007- +08", 7, 8);
         ok("5--01", 5, u64::MAX);
         ok("18446744073709551615-18446744073709551615", u64::MAX, u64::MAX);
-        for text in ["", "-", "+", "5-", "-5", "5-6-7", "5-*", "a", "5-a", "18446744073709551616", "5--1", "(5"] {
+        for text in
+            ["", "-", "+", "5-", "-5", "5-6-7", "5-*", "a", "5-a", "18446744073709551616", "5--1", "(5"]
+        {
             assert!(id(text.as_bytes(), 0).is_err(), "{text}");
         }
         assert_eq!(id_or_any_number(b"5-*", 0).ok(), Some((StreamId::new(5, 0), false)));

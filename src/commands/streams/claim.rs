@@ -162,17 +162,10 @@ pub fn xclaim(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandResult<
     check_group(transaction, key, name)?;
     let least_idle_ms =
         arguments::integer_or(args[4], "ERR Invalid min-idle-time argument for XCLAIM")?.max(0);
-    let ids: Vec<StreamId> =
-        args[FIRST_ID..].iter().map_while(|text| arguments::id(text, 0).ok()).collect();
+    let ids: Vec<StreamId> = args[FIRST_ID..].iter().map_while(|text| arguments::id(text, 0).ok()).collect();
     let now_ms = transaction.now_ms as i64;
-    let mut terms = Terms {
-        now_ms,
-        least_idle_ms,
-        delivered_ms: now_ms,
-        deliveries: None,
-        force: false,
-        just_id: false,
-    };
+    let mut terms =
+        Terms { now_ms, least_idle_ms, delivered_ms: now_ms, deliveries: None, force: false, just_id: false };
     let least_last_id = claim_options(&args[FIRST_ID + ids.len()..], &mut terms)?;
     let Some(stream) = transaction.change_stream(key)? else { return Err(no_group(key, name, b"")) };
     let mut claims = Claims::default();
@@ -223,14 +216,8 @@ pub fn xautoclaim(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandRes
     }
     check_group(transaction, key, name)?;
     let now_ms = transaction.now_ms as i64;
-    let terms = Terms {
-        now_ms,
-        least_idle_ms,
-        delivered_ms: now_ms,
-        deliveries: None,
-        force: false,
-        just_id,
-    };
+    let terms =
+        Terms { now_ms, least_idle_ms, delivered_ms: now_ms, deliveries: None, force: false, just_id };
     let Some(stream) = transaction.change_stream(key)? else { return Err(no_group(key, name, b"")) };
     let mut claims = Claims::default();
     let cursor = stream.change_group(name, |group, log| {

@@ -1,8 +1,8 @@
 //! XADD, XTRIM, XDEL, XSETID.
 
 use super::arguments;
-use crate::commands::parse::{self, is};
 use crate::command::Args;
+use crate::commands::parse::{self, is};
 use crate::keyspace::{EventClasses, KeyExpiry, WriteTxn};
 use crate::protocol::{CommandResult, ErrorReply, Reply};
 use crate::types::stream::{Keep, Log, Stream, StreamId, Trim, fits_an_entry};
@@ -81,12 +81,7 @@ impl Options {
     }
 
     /// `MAXLEN|MINID [~|=] threshold`, from the first word on. Returns where the threshold stands.
-    fn parse_strategy(
-        &mut self,
-        args: &Args<'_>,
-        at: usize,
-        by_length: bool,
-    ) -> Result<usize, ErrorReply> {
+    fn parse_strategy(&mut self, args: &Args<'_>, at: usize, by_length: bool) -> Result<usize, ErrorReply> {
         let has_operator = at + 2 < args.len() && matches!(args[at + 1], b"~" | b"=");
         let approximate = has_operator && args[at + 1] == b"~";
         let at = if has_operator { at + 2 } else { at + 1 };

@@ -101,9 +101,9 @@ impl<'a, 'b> Call<'a, 'b> {
     ) -> Outcome<'k> {
         if !found.is_empty() {
             return Outcome::Reply(match protocol {
-                Protocol::Resp2 => {
-                    Reply::Array(found.into_iter().map(|(key, entries)| Reply::Array(vec![key, entries])).collect())
-                }
+                Protocol::Resp2 => Reply::Array(
+                    found.into_iter().map(|(key, entries)| Reply::Array(vec![key, entries])).collect(),
+                ),
                 Protocol::Resp3 => Reply::Map(found),
             });
         }
@@ -182,10 +182,7 @@ fn meaningless(symbol: &str) -> ErrorReply {
     ))
 }
 
-pub fn xreadgroup(
-    transaction: &mut WriteTxn<'_>,
-    args: &Args<'_>,
-) -> Result<Outcome<'static>, ErrorReply> {
+pub fn xreadgroup(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Result<Outcome<'static>, ErrorReply> {
     let call = Call::parse(args, true)?;
     let Some((group, consumer)) = call.group else { return Err(ErrorReply::SYNTAX) };
     let mut wanted = Vec::with_capacity(call.keys.len());
@@ -272,12 +269,7 @@ struct Delivery {
 
 impl Delivery {
     /// Entries that the group has not read.
-    fn new_entries(
-        &mut self,
-        group: &mut Group,
-        log: &Log,
-        owner: &Owner,
-    ) -> Option<Vec<Reply<'static>>> {
+    fn new_entries(&mut self, group: &mut Group, log: &Log, owner: &Owner) -> Option<Vec<Reply<'static>>> {
         let start = group.last_id.next()?;
         let first_id = log.first_id()?;
         let mut replies = Vec::new();
@@ -368,4 +360,3 @@ pub fn state_group_id(
         read.format(entries_read.unwrap_or(-1)).as_bytes(),
     ]);
 }
-

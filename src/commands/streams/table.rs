@@ -43,10 +43,7 @@ const GROUP_ID: Argument =
 const TRIM: Argument = Argument::block(
     "trim",
     &[
-        Argument::one_of(
-            "strategy",
-            &[Argument::word("MAXLEN"), Argument::word("MINID").since("6.2.0")],
-        ),
+        Argument::one_of("strategy", &[Argument::word("MAXLEN"), Argument::word("MINID").since("6.2.0")]),
         Argument::one_of(
             "operator",
             &[
@@ -194,10 +191,7 @@ const XINFO: &[DataCommand] = &[
         complexity: "O(N), N being the number of nodes that hold the entries",
         arity: -3,
         keys: INFO_KEY,
-        arguments: &[
-            KEY,
-            Argument::block("full-block", &[Argument::word("FULL"), COUNT]).optional(),
-        ],
+        arguments: &[KEY, Argument::block("full-block", &[Argument::word("FULL"), COUNT]).optional()],
         history: &[
             ("6.0.0", "May tell everything."),
             ("7.0.0", "Tells of deleted entries, and how many a group has read and has not."),
@@ -231,13 +225,13 @@ pub const COMMANDS: &[DataCommand] = &[
             KEY,
             Argument::word("NOMKSTREAM").since("6.2.0").optional(),
             TRIM.optional(),
-            Argument::one_of("id-selector", &[Argument::new("auto-id", ArgumentKind::PureToken).after("*"), ID]),
+            Argument::one_of(
+                "id-selector",
+                &[Argument::new("auto-id", ArgumentKind::PureToken).after("*"), ID],
+            ),
             Argument::block(
                 "data",
-                &[
-                    Argument::new("field", ArgumentKind::String),
-                    Argument::new("value", ArgumentKind::String),
-                ],
+                &[Argument::new("field", ArgumentKind::String), Argument::new("value", ArgumentKind::String)],
             )
             .multiple(),
         ],
@@ -307,9 +301,11 @@ pub const COMMANDS: &[DataCommand] = &[
     },
     DataCommand {
         arguments: &[KEY, END, START, COUNT],
-        ..ranging("xrevrange", "The entries of a stream in a range of identifiers, the newest first.", |reader, args| {
-            range::xrange(reader, args, Direction::Backward)
-        })
+        ..ranging(
+            "xrevrange",
+            "The entries of a stream in a range of identifiers, the newest first.",
+            |reader, args| range::xrange(reader, args, Direction::Backward),
+        )
     },
     DataCommand {
         name: "xread",

@@ -97,7 +97,9 @@ fn a_group_reads() {
             "XCLAIM s g {consumer} 0 {id} TIME 1700000000000 RETRYCOUNT {count} FORCE JUSTID LASTID {last}-0"
         )
     };
-    let claim = |id: u8, consumer: &str| told(id, consumer, 1, id).replace(&format!(" 0 {id} "), &format!(" 0 {id}-0 "));
+    let claim = |id: u8, consumer: &str| {
+        told(id, consumer, 1, id).replace(&format!(" 0 {id} "), &format!(" 0 {id}-0 "))
+    };
     assert_eq!(
         data.effects(),
         [
