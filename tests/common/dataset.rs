@@ -53,6 +53,7 @@ pub fn fill(client: &mut Client, field_expiry: bool) {
             client.ok(&format!("XGROUP CREATE stream:{size} readers 0"));
             client.ok(&format!("XGROUP CREATE stream:{size} idlers $"));
             client.ok(&format!("XREADGROUP GROUP readers one COUNT 40 STREAMS stream:{size} >"));
+            client.ok(&format!("XGROUP CREATECONSUMER stream:{size} readers sleeper"));
         }
         client.ok("XGROUP CREATE stream:empty readers $ MKSTREAM");
         client.ok("ZADD extremes -inf a inf b 0 c -0.0 d 1e300 e 5e-324 f");
