@@ -7,8 +7,8 @@
 //!
 //! A node is full, and trimming by whole nodes ends, exactly where it does in Valkey (its t_stream.c), which clients see.
 //!
-//! Invariants: no node is without live entries; if there are nodes, the newest lies outside of the tree; identifiers never
-//! exceed `last_id`, at least not those that are added here.
+//! Invariants: no node is without live entries; if there are nodes, the newest lies outside of the tree; identifiers ascend
+//! and never exceed `last_id`, which is for the caller to see to.
 
 use std::cmp::Ordering;
 
