@@ -30,6 +30,7 @@ pub type Args<'a> = [&'a [u8]];
 pub type ReadFn = for<'k> fn(&Reader<'k>, &Args<'_>) -> CommandResult<'k>;
 pub type WriteFn = fn(&mut WriteTxn<'_>, &Args<'_>) -> CommandResult<'static>;
 pub type BlockingFn = fn(&mut WriteTxn<'_>, &Args<'_>) -> Result<Outcome<'static>, ErrorReply>;
+pub type BlockingReadFn = for<'k> fn(&Reader<'k>, &Args<'_>) -> Result<Outcome<'k>, ErrorReply>;
 /// Tells whether a call reads keys that its arguments do not name: the error for users who may not read every key.
 pub type UnnamedReadsFn = fn(&Args<'_>) -> Option<ErrorReply>;
 
@@ -53,6 +54,10 @@ pub struct BlockOnKeys {
     pub keys: Vec<Vec<u8>>,
     /// The type a key must have to wake the call.
     pub kind: Kind,
+    /// Is it woken as well when a key is gone, or has become another type?
+    pub wakes_without: bool,
+    /// The call that is run again, if it is not the same.
+    pub args: Option<Vec<Vec<u8>>>,
     /// Milliseconds; 0 waits for ever.
     pub timeout_ms: u64,
     /// What the client gets when the time is over.
@@ -72,6 +77,8 @@ pub enum Handler<H> {
     Caching(ReadFn, WriteFn),
     /// Changes keys, or waits until it can.
     Blocking(BlockingFn),
+    /// Reads keys, or waits until there is something to read.
+    BlockingRead(BlockingReadFn),
     /// Has subcommands and does nothing itself.
     Container,
     /// HELP of a container: lines about its other subcommands.
@@ -541,6 +548,10 @@ impl<H: Copy> Command<H> {
 
     pub const fn blocking(function: BlockingFn) -> Self {
         Self::with(Handler::Blocking(function))
+    }
+
+    pub const fn blocking_read(function: BlockingReadFn) -> Self {
+        Self::with(Handler::BlockingRead(function))
     }
 
     pub const fn container(subcommands: &'static [Command<H>]) -> Self {

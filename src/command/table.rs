@@ -86,6 +86,7 @@ impl<H: Copy> CommandTable<H> {
                 Handler::Write(function) => Handler::Write(function),
                 Handler::Caching(read, keep) => Handler::Caching(read, keep),
                 Handler::Blocking(function) => Handler::Blocking(function),
+                Handler::BlockingRead(function) => Handler::BlockingRead(function),
                 Handler::Container => Handler::Container,
                 Handler::Help(lines) => Handler::Help(lines),
             });
@@ -241,6 +242,7 @@ fn derive_flags<G>(command: &Command<G>) -> Flags {
             Handler::Write(_) => Flags::WRITE,
             Handler::Caching(..) => Flags::READONLY | Flags::MAY_REPLICATE,
             Handler::Blocking(_) => Flags::WRITE | Flags::BLOCKING,
+            Handler::BlockingRead(_) => Flags::READONLY | Flags::BLOCKING,
             Handler::Container | Handler::Help(_) | Handler::Host(_) => Flags::NONE,
         }
 }

@@ -701,6 +701,8 @@ fn wait(keys: &[&[u8]], timeout_ms: u64, when_denied: Reply<'static>) -> Outcome
     Outcome::Block(BlockOnKeys {
         keys: keys.iter().map(|key| key.to_vec()).collect(),
         kind: Kind::List,
+        wakes_without: false,
+        args: None,
         timeout_ms,
         on_timeout: Reply::NilArray,
         when_denied,

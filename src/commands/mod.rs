@@ -19,6 +19,7 @@ mod sort;
 mod sorted_set_algebra;
 mod sorted_set_range;
 mod sorted_sets;
+mod streams;
 mod strings;
 #[cfg(test)]
 pub mod testing;
@@ -41,5 +42,6 @@ pub const FAMILIES: &[&[DataCommand]] = &[
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,
     sorted_sets::COMMANDS,
+    streams::COMMANDS,
     strings::COMMANDS,
 ];

@@ -287,7 +287,7 @@ fn ordered<'k>(
         Some(ValueRef::List(list)) => list.iter().collect(),
         Some(ValueRef::Set(set)) => set.iter().collect(),
         Some(ValueRef::SortedSet(set)) => set.iter().map(|(member, _)| member).collect(),
-        Some(ValueRef::String(_) | ValueRef::Integer(_) | ValueRef::Hash(_)) => {
+        Some(ValueRef::String(_) | ValueRef::Integer(_) | ValueRef::Hash(_) | ValueRef::Stream(_)) => {
             return Err(ErrorReply::WRONG_TYPE);
         }
     };

@@ -663,6 +663,8 @@ fn wait(keys: &[&[u8]], timeout_ms: u64) -> Outcome<'static> {
     Outcome::Block(BlockOnKeys {
         keys: keys.iter().map(|key| key.to_vec()).collect(),
         kind: Kind::SortedSet,
+        wakes_without: false,
+        args: None,
         timeout_ms,
         on_timeout: Reply::NilArray,
         when_denied: Reply::NilArray,

@@ -69,6 +69,13 @@ impl TestData {
         if let Handler::Read(function) = handler {
             return text(&function(&reader, args).unwrap_or_else(Reply::Error));
         }
+        if let Handler::BlockingRead(function) = handler {
+            return match function(&reader, args) {
+                Ok(Outcome::Reply(reply)) => text(&reply),
+                Ok(Outcome::Block(_)) => "(blocked)".to_owned(),
+                Err(error) => text(&Reply::Error(error)),
+            };
+        }
         let mut transaction = WriteTxn::new(keyspace, state, *database, *now_ms);
         transaction.protocol = *protocol;
         transaction.expiry = *expiry;

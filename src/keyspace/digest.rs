@@ -88,6 +88,15 @@ impl Digest {
                     self.combine(&pair.0);
                 }
             }
+            ValueRef::Stream(stream) => {
+                for entry in stream.log().iter() {
+                    self.hash_on(&entry.id.joined_by(b'.'));
+                    for (name, value) in entry.fields {
+                        self.hash_on_element(name);
+                        self.hash_on_element(value);
+                    }
+                }
+            }
         }
         if entry.expire_at_ms().is_some() {
             self.combine(b"!!expire!!");

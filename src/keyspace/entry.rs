@@ -33,6 +33,7 @@ use crate::types::hash::Hash;
 use crate::types::list::List;
 use crate::types::set::Set;
 use crate::types::sorted_set::SortedSet;
+use crate::types::stream::Stream;
 
 /// Longer strings are boxed, so that a copy of the entry (new expiry, new key, a snapshot) does not copy them.
 const MAX_INLINE_LEN: usize = 16 * 1024;
@@ -63,13 +64,14 @@ enum Representation {
     Set,
     SortedSet,
     Hash,
+    Stream,
 }
 
 /// Evaluates `$body` with `$payload` naming the payload's type, or `$none` where there is no payload.
 macro_rules! with_payload {
     ($representation:expr, $payload:ident => $body:expr, none => $none:expr) => {
         with_payload!(@match $representation, $payload, $body, $none,
-            Boxed: BoxedString, List: List, Set: Set, SortedSet: SortedSet, Hash: Hash)
+            Boxed: BoxedString, List: List, Set: Set, SortedSet: SortedSet, Hash: Hash, Stream: Stream)
     };
     (@match $representation:expr, $payload:ident, $body:expr, $none:expr, $($variant:ident: $type:ty),*) => {
         match $representation {
@@ -92,6 +94,7 @@ pub enum ValueRef<'a> {
     Set(&'a Set),
     SortedSet(&'a SortedSet),
     Hash(&'a Hash),
+    Stream(&'a Stream),
 }
 
 /// A value with elements, to be put into an entry.
@@ -101,6 +104,7 @@ pub enum Collection {
     Set(Set),
     SortedSet(SortedSet),
     Hash(Hash),
+    Stream(Stream),
 }
 
 #[repr(C)]
@@ -114,7 +118,7 @@ pub struct Entry(NonNull<Header>);
 
 const _: () = {
     const fn is_send_and_sync<T: Send + Sync>() {}
-    is_send_and_sync::<(List, Set, SortedSet, Hash, BoxedString)>();
+    is_send_and_sync::<(List, Set, SortedSet, Hash, Stream, BoxedString)>();
     assert!(size_of::<Option<Entry>>() == 8 && size_of::<Header>() == 8);
 };
 
@@ -155,7 +159,7 @@ impl Shape {
 
 #[inline(always)]
 fn representation(state: u32) -> Representation {
-    const ALL: [Representation; 7] = [
+    const ALL: [Representation; 8] = [
         Representation::Inline,
         Representation::Integer,
         Representation::Boxed,
@@ -163,6 +167,7 @@ fn representation(state: u32) -> Representation {
         Representation::Set,
         Representation::SortedSet,
         Representation::Hash,
+        Representation::Stream,
     ];
     ALL[(state >> REPRESENTATION_SHIFT & 0xf) as usize]
 }
@@ -206,7 +211,7 @@ impl Entry {
         }
     }
 
-    /// A list, set, sorted set or hash.
+    /// A list, set, sorted set, hash or stream.
     pub fn collection(key: &[u8], value: Collection, expire_at_ms: Option<u64>) -> Entry {
         match value {
             Collection::List(list) => Self::with_payload(key, Representation::List, expire_at_ms, list),
@@ -215,6 +220,9 @@ impl Entry {
                 Self::with_payload(key, Representation::SortedSet, expire_at_ms, set)
             }
             Collection::Hash(hash) => Self::with_payload(key, Representation::Hash, expire_at_ms, hash),
+            Collection::Stream(stream) => {
+                Self::with_payload(key, Representation::Stream, expire_at_ms, stream)
+            }
         }
     }
 
@@ -250,6 +258,8 @@ impl Entry {
             Representation::SortedSet => ValueRef::SortedSet(unsafe { self.payload() }),
             // SAFETY: as above.
             Representation::Hash => ValueRef::Hash(unsafe { self.payload() }),
+            // SAFETY: as above.
+            Representation::Stream => ValueRef::Stream(unsafe { self.payload() }),
         }
     }
 
@@ -262,6 +272,7 @@ impl Entry {
             Representation::Set => Kind::Set,
             Representation::SortedSet => Kind::SortedSet,
             Representation::Hash => Kind::Hash,
+            Representation::Stream => Kind::Stream,
         }
     }
 
@@ -277,6 +288,7 @@ impl Entry {
             ValueRef::Set(set) => set.encoding(),
             ValueRef::SortedSet(set) => set.encoding(),
             ValueRef::Hash(hash) => hash.encoding(),
+            ValueRef::Stream(_) => "stream",
         }
     }
 
@@ -376,10 +388,16 @@ impl Entry {
         (representation(self.state()) == Representation::Hash).then(|| unsafe { self.payload_mut() })
     }
 
-    /// Is the value a collection without elements left? Such an entry is to be deleted.
+    /// As [`Entry::list_mut`].
+    pub fn stream_mut(&mut self) -> Option<&mut Stream> {
+        // SAFETY: the representation is checked first.
+        (representation(self.state()) == Representation::Stream).then(|| unsafe { self.payload_mut() })
+    }
+
+    /// Is the value a collection without elements left? Such an entry is to be deleted; a stream may stay empty.
     pub fn is_empty_collection(&self) -> bool {
         match self.value() {
-            ValueRef::String(_) | ValueRef::Integer(_) => false,
+            ValueRef::String(_) | ValueRef::Integer(_) | ValueRef::Stream(_) => false,
             ValueRef::List(list) => list.is_empty(),
             ValueRef::Set(set) => set.is_empty(),
             ValueRef::SortedSet(sorted_set) => sorted_set.is_empty(),
@@ -441,6 +459,7 @@ impl Entry {
                 ValueRef::Set(set) => set.memory_bytes(samples),
                 ValueRef::SortedSet(set) => set.memory_bytes(samples),
                 ValueRef::Hash(hash) => hash.memory_bytes(samples),
+                ValueRef::Stream(stream) => stream.memory_bytes(samples),
             }
     }
 

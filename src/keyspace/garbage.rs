@@ -36,6 +36,7 @@ impl Garbage {
             ValueRef::Set(set) => set.len(),
             ValueRef::SortedSet(sorted_set) => sorted_set.len(),
             ValueRef::Hash(hash) => hash.len(),
+            ValueRef::Stream(stream) => stream.element_count(),
         };
         if elements > MOST_DROPPED_AT_ONCE {
             self.entries.push(entry);

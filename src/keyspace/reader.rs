@@ -4,7 +4,7 @@
 
 use super::{Counters, Database, Entry, Keyspace, Settings, ValueRef};
 use crate::protocol::{ErrorReply, Protocol, Reply};
-use crate::types::{Hash, List, Set, SortedSet};
+use crate::types::{Hash, List, Set, SortedSet, Stream};
 
 /// How keys whose time has passed are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +133,10 @@ impl<'k> Reader<'k> {
     pub fn hash(&self, key: &[u8]) -> Result<Option<&'k Hash>, ErrorReply> {
         self.lookup(key).map(hash_of).transpose()
     }
+
+    pub fn stream(&self, key: &[u8]) -> Result<Option<&'k Stream>, ErrorReply> {
+        self.lookup(key).map(stream_of).transpose()
+    }
 }
 
 macro_rules! of_kind {
@@ -150,3 +154,4 @@ of_kind!(list_of, List, List);
 of_kind!(set_of, Set, Set);
 of_kind!(sorted_set_of, SortedSet, SortedSet);
 of_kind!(hash_of, Hash, Hash);
+of_kind!(stream_of, Stream, Stream);

@@ -6,14 +6,14 @@
 //! changed something, it is recorded as it was called.
 
 use super::entry::Collection;
-use super::reader::{hash_of, list_of, set_of, sorted_set_of};
+use super::reader::{hash_of, list_of, set_of, sorted_set_of, stream_of};
 use super::watch::{Presence, Replaced};
 use super::{
     Effects, Entry, Event, EventClasses, Garbage, Journal, KeyExpiry, Keyspace, Message, Reader, Settings,
     StringValue, WaitedKeys, Watchers,
 };
 use crate::protocol::{CommandResult, ErrorReply, Protocol};
-use crate::types::{Hash, Limits, List, Set, SortedSet};
+use crate::types::{Hash, Limits, List, Set, SortedSet, Stream};
 
 /// What stands beside the dataset and changes with it, under the same guard.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub struct WriteState {
     messages: Vec<Message>,
     /// Keys changed in this unit, while anybody watches or tracks.
     touched: Vec<(usize, Box<[u8]>)>,
+    /// Keys that did not change, but whose waiting clients are to look again.
+    woken: Vec<(usize, Box<[u8]>)>,
     /// Watched keys whose databases the running unit has emptied or swapped.
     replaced: Vec<Replaced>,
     /// Databases that the running unit has swapped.
@@ -90,6 +92,7 @@ impl WriteState {
     pub fn finish_unheard(&mut self) -> bool {
         let unheard = self.effects.is_empty()
             && self.touched.is_empty()
+            && self.woken.is_empty()
             && self.replaced.is_empty()
             && self.swapped.is_empty()
             && self.events.is_empty()
@@ -110,6 +113,9 @@ impl WriteState {
             let exists = keyspace.database(*database).get(key).is_some();
             self.watchers.changed(*database, key, exists);
             self.waited.changed(*database, key);
+        }
+        for (database, key) in self.woken.drain(..) {
+            self.waited.changed(database, &key);
         }
         for replaced in self.replaced.drain(..) {
             self.watchers.replaced(&replaced);
@@ -144,6 +150,7 @@ impl WriteState {
         self.messages.clear();
         self.swapped.clear();
         self.touched.clear();
+        self.woken.clear();
         self.replaced.clear();
         true
     }
@@ -256,6 +263,14 @@ impl<'k> WriteTxn<'k> {
         }
     }
 
+    /// Lets the clients that wait for `key` look at it again when the unit ends, though its value counts as the same: who
+    /// watches it is not told.
+    pub fn wake(&mut self, key: &[u8]) {
+        if !self.state.waited.is_empty() {
+            self.state.woken.push((self.database, key.into()));
+        }
+    }
+
     // ---- Looking ----
 
     /// The live entry of `key`. If its time has passed it is deleted first, which is an effect of its own.
@@ -302,6 +317,10 @@ impl<'k> WriteTxn<'k> {
         self.lookup(key).map(hash_of).transpose()
     }
 
+    pub fn stream(&mut self, key: &[u8]) -> Result<Option<&Stream>, ErrorReply> {
+        self.lookup(key).map(stream_of).transpose()
+    }
+
     // ---- Changing values in place ----
 
     /// The live entry of `key`, to be changed. Its old version is kept while a journal is on.
@@ -325,6 +344,10 @@ impl<'k> WriteTxn<'k> {
 
     pub fn change_hash(&mut self, key: &[u8]) -> Result<Option<&mut Hash>, ErrorReply> {
         self.change_entry(key).map(|entry| entry.hash_mut().ok_or(ErrorReply::WRONG_TYPE)).transpose()
+    }
+
+    pub fn change_stream(&mut self, key: &[u8]) -> Result<Option<&mut Stream>, ErrorReply> {
+        self.change_entry(key).map(|entry| entry.stream_mut().ok_or(ErrorReply::WRONG_TYPE)).transpose()
     }
 
     /// Deletes `key` if its collection has no elements left; the "del" event is noted. `true` if so.
@@ -575,3 +598,4 @@ or_new!(list_or_new, change_list, List);
 or_new!(set_or_new, change_set, Set);
 or_new!(sorted_set_or_new, change_sorted_set, SortedSet);
 or_new!(hash_or_new, change_hash, Hash);
+or_new!(stream_or_new, change_stream, Stream);

@@ -1,8 +1,10 @@
-//! The packed forms that other servers write into RDB: listpack, ziplist, zipmap, intset. Read only.
+//! The packed forms that other servers write into RDB: listpack, ziplist, zipmap, intset. Only listpacks are written, for
+//! streams.
 //!
 //! Invariant: every byte is checked before it is used; a block that does not end where it says is refused.
 
 use super::RdbError;
+use crate::types::Element;
 
 /// An element of a packed block.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,15 +81,7 @@ pub fn listpack(block: &[u8]) -> Result<Vec<Packed<'_>>, RdbError> {
             _ => return Err(BROKEN),
         };
         let size = before - rest.len();
-        // The size of the entry stands behind it, so that it can be walked backwards.
-        let back = match size {
-            0..=127 => 1,
-            128..=16_382 => 2,
-            16_383..=2_097_150 => 3,
-            2_097_151..=268_435_454 => 4,
-            _ => 5,
-        };
-        take(&mut rest, back)?;
+        take(&mut rest, back_length(size))?;
         elements.push(element);
     }
     let counted = length_of(&header[4..]);
@@ -95,6 +89,57 @@ pub fn listpack(block: &[u8]) -> Result<Vec<Packed<'_>>, RdbError> {
         return Err(BROKEN);
     }
     Ok(elements)
+}
+
+/// How many bytes the size of a listpack's element takes behind it, where it stands so that it can be walked backwards.
+fn back_length(size: usize) -> usize {
+    match size {
+        0..=127 => 1,
+        128..=16_382 => 2,
+        16_383..=2_097_150 => 3,
+        2_097_151..=268_435_454 => 4,
+        _ => 5,
+    }
+}
+
+/// Appends an element of a listpack, a number in as few bytes as it needs.
+pub fn append_listpack_element(out: &mut Vec<u8>, element: Element<'_>) {
+    let start = out.len();
+    match element {
+        Element::Integer(number) => append_listpack_integer(out, number),
+        Element::Bytes(bytes) => {
+            match bytes.len() {
+                length @ 0..64 => out.push(0x80 | length as u8),
+                length @ 64..4096 => out.extend_from_slice(&[0xe0 | (length >> 8) as u8, length as u8]),
+                length => {
+                    out.push(0xf0);
+                    out.extend_from_slice(&(length as u32).to_le_bytes());
+                }
+            }
+            out.extend_from_slice(bytes);
+        }
+    }
+    let size = out.len() - start;
+    let groups = back_length(size);
+    for group in (0..groups).rev() {
+        // From the highest seven bits to the lowest; all but the first have the upper bit set.
+        let more = if group + 1 == groups { 0 } else { 0x80 };
+        out.push((size >> (7 * group)) as u8 & 0x7f | more);
+    }
+}
+
+fn append_listpack_integer(out: &mut Vec<u8>, number: i64) {
+    let bytes = number.to_le_bytes();
+    let (head, width) = match number {
+        0..=127 => return out.push(bytes[0]),
+        -4096..=4095 => return out.extend_from_slice(&[0xc0 | bytes[1] & 0x1f, bytes[0]]),
+        -0x8000..=0x7fff => (0xf1, 2),
+        -0x80_0000..=0x7f_ffff => (0xf2, 3),
+        -0x8000_0000..=0x7fff_ffff => (0xf3, 4),
+        _ => (0xf4, 8),
+    };
+    out.push(head);
+    out.extend_from_slice(&bytes[..width]);
 }
 
 /// The elements of a ziplist.
@@ -194,6 +239,41 @@ mod tests {
         );
         for cut in 0..block.len() {
             assert!(listpack(&block[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_appended_is_read() {
+        let texts =
+            [0, 1, 63, 64, 4095, 4096, 16_377, 16_378, 16_379, 3_000_000].map(|length| vec![b'x'; length]);
+        let numbers = [
+            0,
+            127,
+            128,
+            -1,
+            4095,
+            -4096,
+            4096,
+            -4097,
+            32_767,
+            32_768,
+            -8_388_608,
+            8_388_608,
+            i64::MIN,
+            i64::MAX,
+        ];
+        let elements: Vec<Element<'_>> =
+            texts.iter().map(|text| Element::Bytes(text)).chain(numbers.map(Element::Integer)).collect();
+        let mut block = vec![0; 6];
+        elements.iter().for_each(|element| append_listpack_element(&mut block, *element));
+        block.push(0xff);
+        let size = block.len() as u32;
+        block[..4].copy_from_slice(&size.to_le_bytes());
+        block[4] = elements.len() as u8;
+        let again = listpack(&block).unwrap();
+        assert_eq!(again.len(), elements.len());
+        for (again, element) in again.iter().zip(elements) {
+            again.with_text(|text| assert!(element == *text));
         }
     }
 

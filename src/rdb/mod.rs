@@ -8,6 +8,7 @@
 
 mod encodings;
 mod reader;
+mod streams;
 mod writer;
 
 #[cfg(test)]
@@ -18,6 +19,8 @@ pub use writer::{Contents, Options as SaveOptions, dump, dump_functions, save};
 
 /// The version that is written unless a newer one is needed.
 const VERSION: u16 = 10;
+/// The first version that says when a stream's consumers last got entries.
+const VERSION_STREAM_ACTIVITY: u16 = 11;
 /// The first version in which hash fields can expire.
 const VERSION_FIELD_EXPIRY: u16 = 80;
 /// The newest version that is read; those between the two families never were.
@@ -38,10 +41,15 @@ mod kind {
     pub const SORTED_SET_ZIPLIST: u8 = 12;
     pub const HASH_ZIPLIST: u8 = 13;
     pub const LIST_QUICKLIST: u8 = 14;
+    pub const STREAM: u8 = 15;
     pub const HASH_LISTPACK: u8 = 16;
     pub const SORTED_SET_LISTPACK: u8 = 17;
     pub const LIST_QUICKLIST_LISTPACK: u8 = 18;
+    /// With what is known of deleted entries, and how far groups have read.
+    pub const STREAM_2: u8 = 19;
     pub const SET_LISTPACK: u8 = 20;
+    /// With the times at which consumers last got entries.
+    pub const STREAM_3: u8 = 21;
     /// A hash whose fields have expiries.
     pub const HASH_EXPIRING: u8 = 22;
 }

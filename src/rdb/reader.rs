@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use super::encodings::{self, Packed};
-use super::{NEWEST, NEWEST_REDIS, kind, opcode, packed_string};
+use super::{NEWEST, NEWEST_REDIS, kind, opcode, packed_string, streams};
 use crate::base::crc64::crc64;
 use crate::base::lzf;
 use crate::base::number::parse_f64;
@@ -74,7 +74,7 @@ const CHUNK: usize = 64 * 1024;
 const TRUSTED: usize = 1 << 20;
 
 /// A source that counts and sums what was taken from it. It never reads beyond the end of the RDB unless it may.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     input: &'a mut dyn Read,
     buffer: Vec<u8>,
     at: usize,
@@ -121,7 +121,7 @@ impl Source<'_> {
         Ok(&self.buffer[self.at - count..self.at])
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RdbError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], RdbError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
@@ -155,11 +155,11 @@ impl Source<'_> {
         })
     }
 
-    fn length(&mut self) -> Result<u64, RdbError> {
+    pub(super) fn length(&mut self) -> Result<u64, RdbError> {
         self.length_or_special()?.map_err(|_| RdbError::Corrupt("a length was expected"))
     }
 
-    fn string(&mut self) -> Result<Vec<u8>, RdbError> {
+    pub(super) fn string(&mut self) -> Result<Vec<u8>, RdbError> {
         let number = match self.length_or_special()? {
             Ok(length) => return self.bytes(length),
             Err(packed_string::INT8) => i64::from(i8::from_le_bytes(self.array()?)),
@@ -201,6 +201,8 @@ struct Preamble {
     expire_at_ms: Option<u64>,
     idle_seconds: Option<u64>,
     frequency: Option<u8>,
+    /// When the consumers of a stream last got entries.
+    active_times: Option<Vec<u8>>,
 }
 
 /// Reads a whole RDB. `after_key` is called with the bytes and keys read so far and can end it by an error.
@@ -247,7 +249,11 @@ pub fn load(
             opcode::AUX => {
                 let name = String::from_utf8_lossy(&source.string()?).into_owned();
                 let value = source.string()?;
-                if name == "lua" { loaded.scripts.push(value) } else { loaded.aux.push((name, value)) }
+                match name.as_str() {
+                    "lua" => loaded.scripts.push(value),
+                    streams::ACTIVE_TIMES => preamble.active_times = Some(value),
+                    _ => loaded.aux.push((name, value)),
+                }
             }
             opcode::FUNCTION => loaded.libraries.push(source.string()?),
             opcode::FUNCTION_EARLY => {
@@ -301,6 +307,9 @@ fn put(
         return;
     }
     entry.set_expiry(preamble.expire_at_ms);
+    if let (Some(times), Some(stream)) = (&preamble.active_times, entry.stream_mut()) {
+        streams::set_active_times(stream, times);
+    }
     let policy = options.settings.access;
     entry.set_access_clock(match (policy, preamble.frequency, preamble.idle_seconds) {
         (AccessPolicy::Lfu { .. }, Some(frequency), _) => {
@@ -393,8 +402,10 @@ fn read_value(
             let hash = read_hash(source, of, limits)?;
             (!hash.is_empty()).then_some(Collection::Hash(hash))
         }
+        kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => {
+            Some(Collection::Stream(streams::read(source, of)?))
+        }
         6 | 7 => return Err(RdbError::Unsupported("a module's value")),
-        15 | 19 | 21 => return Err(RdbError::Unsupported("a stream")),
         unknown => return Err(RdbError::UnknownKind(unknown)),
     };
     Ok(collection.map(|collection| Entry::collection(key, collection, None)))

@@ -1,10 +1,13 @@
 //! Round trips, and every cut and flipped byte of a file.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::keyspace::entry::Collection;
 use crate::keyspace::{Entry, Keyspace, Settings, ValueRef};
 use crate::scripting::Registry;
-use crate::types::{Hash, Limits, List, Set, SortedSet};
+use crate::types::stream::{Group, Keep, Pending, Trim};
+use crate::types::{Hash, Limits, List, Set, SortedSet, Stream, StreamId};
 
 fn options() -> LoadOptions {
     LoadOptions {
@@ -14,6 +17,31 @@ fn options() -> LoadOptions {
         drop_expired: true,
         checksum: true,
     }
+}
+
+/// Entries in several nodes, some deleted, and two groups.
+fn stream() -> Stream {
+    let mut stream = Stream::new();
+    for number in 1..=130u64 {
+        let text = number.to_string();
+        let fields: [&[u8]; 4] =
+            [b"field", text.as_bytes(), if number % 7 == 0 { b"odd" } else { b"even" }, b"value"];
+        stream.log_mut().append(StreamId::new(number, number % 3), &fields, &Limits::default());
+    }
+    assert!(stream.log_mut().delete(StreamId::new(120, 0)));
+    stream.add_group(b"none", Group::new(StreamId::new(9, 9), None));
+    let mut group = Group::new(StreamId::new(125, 0), Some(125));
+    for (name, active_ms) in [(b"idle", None), (b"busy", Some(700))] {
+        group.create_consumer(name, 800);
+        group.update_consumer(name, |consumer| consumer.active_ms = active_ms);
+    }
+    let owner = group.consumer(b"busy").expect("just made").owner().clone();
+    for number in [3, 120, 124] {
+        let id = StreamId::new(number, number % 3);
+        group.assign(Pending { id, delivered_ms: 700, deliveries: number, owner: owner.clone() });
+    }
+    stream.add_group(b"some", group);
+    stream
 }
 
 fn sample() -> Keyspace {
@@ -39,6 +67,8 @@ fn sample() -> Keyspace {
         (3, Entry::collection(b"hash", Collection::Hash(hash), Some(9000))),
         (9, Entry::collection(b"zset", Collection::SortedSet(sorted_set), None)),
         (9, Entry::collection(b"set", Collection::Set(set), None)),
+        (2, Entry::collection(b"stream", Collection::Stream(stream()), Some(7000))),
+        (2, Entry::collection(b"empty", Collection::Stream(Stream::new()), None)),
     ] {
         keyspace.insert_loaded(database, entry);
     }
@@ -63,7 +93,7 @@ fn read(mut bytes: &[u8]) -> Result<Loaded, RdbError> {
 fn a_dataset_comes_back() {
     let before = sample();
     let loaded = read(&write(&before)).unwrap();
-    assert_eq!((loaded.keys, loaded.expired), (7, 1));
+    assert_eq!((loaded.keys, loaded.expired), (9, 1));
     assert_eq!(loaded.aux("redis-ver"), Some(&b"7.2.4"[..]));
     for (index, database) in before.databases().iter().enumerate() {
         for entry in database.entries().iter().filter(|entry| entry.key() != b"gone") {
@@ -71,6 +101,10 @@ fn a_dataset_comes_back() {
             assert_eq!(again.expire_at_ms(), entry.expire_at_ms());
             assert_eq!(again.encoding(), entry.encoding());
             assert_eq!(dump(again).len(), dump(entry).len());
+            if let ValueRef::Stream(_) = entry.value() {
+                // Their parts are in order.
+                assert_eq!(dump(again), dump(entry));
+            }
         }
     }
     let Some(ValueRef::SortedSet(sorted_set)) = loaded.keyspace.database(9).get(b"zset").map(Entry::value)
@@ -105,6 +139,74 @@ fn dump_and_restore() {
             // Without a checksum too nothing but an error or a smaller value comes of it.
             let _ = restore(&payload[..cut], b"k", &Limits::default(), false);
         }
+    }
+}
+
+/// A small stream as it is written without compression, so that a changed byte is one of the format.
+fn plain_stream() -> Vec<u8> {
+    let mut stream = stream();
+    stream.log_mut().trim(&Trim { keep: Keep::Newest(30), approximate: false, limit: 0 });
+    let mut bytes = vec![0];
+    bytes[0] = streams::append(&mut bytes, &stream, true, false);
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn a_stream_with_wrong_bytes_is_an_error_or_sound(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut payload = plain_stream();
+        for (at, byte) in changes {
+            let at = at.index(payload.len());
+            payload[at] = byte;
+        }
+        payload.extend_from_slice(&11u16.to_le_bytes());
+        payload.extend_from_slice(&[0; 8]);
+        if let Ok(Some(mut entry)) = restore(&payload, b"k", &Limits::default(), false) {
+            let again = restore(&dump(&entry), b"k", &Limits::default(), true).unwrap().unwrap();
+            prop_assert_eq!(dump(&again), dump(&entry));
+            if let Some(stream) = entry.stream_mut() {
+                let ids: Vec<StreamId> = stream.log().iter().map(|entry| entry.id).collect();
+                prop_assert!(ids.is_sorted() && ids.len() == stream.len());
+                prop_assert!(ids.into_iter().all(|id| stream.log_mut().delete(id)));
+                prop_assert!(stream.is_empty());
+            }
+        }
+    }
+}
+
+/// DUMP by Redis 7.0.15 of a stream with a deleted entry and a group whose consumer has read.
+const REDIS_STREAM: &str = "\
+    130110000000000000000100000000000000014049490000001900020101010201816102816202000102010001\
+    000101018374776f040501030101010401020185746872656506050100010201dfff020101856f746865720605\
+    010601ff0203000101020503010167010181ffffffffffffffff01000000000000000100000000000000011eb1\
+    770ea2010000010101631eb1770ea201000001000000000000000100000000000000010a0052b0b65639244c13";
+
+/// The same by Valkey 9.1.2.
+const VALKEY_STREAM: &str = "\
+    150110000000000000000100000000000000014049490000001900020101010201816102816202000102010001\
+    000101018374776f040501030101010401020185746872656506050100010201dfff020101856f746865720605\
+    010601ff0203000101020503010167010181ffffffffffffffff010000000000000001000000000000000182b2\
+    770ea20100000101016382b2770ea201000082b2770ea201000001000000000000000100000000000000015000\
+    b2831044e95e9852";
+
+#[test]
+fn streams_of_real_servers() {
+    for payload in [REDIS_STREAM, VALKEY_STREAM] {
+        let payload: Vec<u8> = (0..payload.len() / 2)
+            .map(|at| u8::from_str_radix(&payload[2 * at..2 * at + 2], 16).expect("two digits"))
+            .collect();
+        let entry = restore(&payload, b"k", &Limits::default(), true).unwrap().unwrap();
+        let ValueRef::Stream(stream) = entry.value() else { panic!("a stream") };
+        let ids: Vec<String> = stream.log().iter().map(|entry| entry.id.to_string()).collect();
+        assert_eq!(ids, ["1-1", "3-0"]);
+        assert_eq!(stream.log().max_deleted_id, StreamId::new(2, 5));
+        assert_eq!(stream.log().entries_added, 3);
+        let group = stream.group(b"g").expect("the group");
+        assert_eq!((group.last_id, group.pending_count()), (StreamId::new(1, 1), 1));
+        assert_eq!(group.consumer(b"c").map(|consumer| group.owned_count(consumer.owner())), Some(1));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::{VERSION, VERSION_FIELD_EXPIRY, kind, opcode, packed_string};
+use super::{VERSION, VERSION_FIELD_EXPIRY, VERSION_STREAM_ACTIVITY, kind, opcode, packed_string, streams};
 use crate::base::crc64::crc64;
 use crate::base::lzf;
 use crate::base::number::parse_i64;
@@ -107,9 +107,17 @@ pub fn dump(entry: &Entry) -> Vec<u8> {
     let mut payload = Vec::new();
     let kind_at = payload.len();
     payload.push(0);
-    payload[kind_at] = append_value(&mut payload, entry, true);
-    let expiring = payload[kind_at] == kind::HASH_EXPIRING;
-    let version = if expiring { VERSION_FIELD_EXPIRY } else { VERSION };
+    payload[kind_at] = match entry.value() {
+        ValueRef::Stream(stream) => {
+            streams::append(&mut payload, stream, streams::has_active_times(stream), true)
+        }
+        _ => append_value(&mut payload, entry, true),
+    };
+    let version = match payload[kind_at] {
+        kind::HASH_EXPIRING => VERSION_FIELD_EXPIRY,
+        kind::STREAM_3 => VERSION_STREAM_ACTIVITY,
+        _ => VERSION,
+    };
     payload.extend_from_slice(&version.to_le_bytes());
     let checksum = crc64(0, &payload);
     payload.extend_from_slice(&checksum.to_le_bytes());
@@ -155,6 +163,11 @@ fn append_entry(out: &mut Vec<u8>, entry: &Entry, access: Option<AccessPolicy>, 
         }
         None => {}
     }
+    if let ValueRef::Stream(stream) = entry.value()
+        && streams::has_active_times(stream)
+    {
+        append_aux(out, streams::ACTIVE_TIMES, &streams::active_times(stream));
+    }
     let kind_at = out.len();
     out.push(0);
     append_string(out, entry.key(), options.compression);
@@ -193,6 +206,7 @@ fn append_value(out: &mut Vec<u8>, entry: &Entry, compress: bool) -> u8 {
             kind::SORTED_SET_BINARY
         }
         ValueRef::Hash(hash) => append_hash(out, hash, compress),
+        ValueRef::Stream(stream) => streams::append(out, stream, false, compress),
     }
 }
 
@@ -234,7 +248,7 @@ fn append_integer(out: &mut Vec<u8>, number: i64) {
     }
 }
 
-fn append_string(out: &mut Vec<u8>, bytes: &[u8], compress: bool) {
+pub(super) fn append_string(out: &mut Vec<u8>, bytes: &[u8], compress: bool) {
     // Longer texts are beyond 32 bits, which is all that the format has for integers.
     if bytes.len() <= 11
         && let Some(number) = parse_i64(bytes).filter(|number| i32::try_from(*number).is_ok())
@@ -255,7 +269,7 @@ fn append_string(out: &mut Vec<u8>, bytes: &[u8], compress: bool) {
     out.extend_from_slice(bytes);
 }
 
-fn append_len(out: &mut Vec<u8>, len: u64) {
+pub(super) fn append_len(out: &mut Vec<u8>, len: u64) {
     if len < 1 << 6 {
         out.push(len as u8);
     } else if len < 1 << 14 {

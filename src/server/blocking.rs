@@ -12,7 +12,7 @@ use super::client::{Client, ClientNumber, Unblock};
 use super::core::Core;
 use super::table::Entry;
 use super::{Server, commandstats, users};
-use crate::command::{BlockOnKeys, BlockingFn, Outcome};
+use crate::command::{Args, BlockOnKeys, BlockingFn, BlockingReadFn, Outcome};
 use crate::keyspace::{KeyExpiry, Reader, WriteTxn};
 use crate::protocol::{ErrorReply, Reply};
 
@@ -31,12 +31,19 @@ impl std::fmt::Debug for Waiting {
     }
 }
 
+/// What runs when a call is tried again.
+#[derive(Debug, Clone, Copy)]
+pub enum WaitingFn {
+    Write(BlockingFn),
+    Read(BlockingReadFn),
+}
+
 /// A call that waits for keys.
 #[derive(Debug)]
 pub struct BlockedCall {
     pub client: Arc<Client>,
     pub entry: &'static Entry,
-    pub function: BlockingFn,
+    pub function: WaitingFn,
     pub args: Vec<Vec<u8>>,
     pub database: usize,
     pub block: BlockOnKeys,
@@ -51,6 +58,13 @@ impl Core {
             self.writes.waited.wait(call.client.number, call.database, key);
         }
         self.blocked.insert(call.client.number, call);
+    }
+
+    /// How many keys a client waits for that learns it too when the key is gone.
+    pub fn keys_that_wake_without(&self) -> usize {
+        let calls = self.blocked.values().filter(|call| call.block.wakes_without);
+        let keys = calls.flat_map(|call| call.block.keys.iter().map(|key| (call.database, key)));
+        keys.collect::<std::collections::HashSet<_>>().len()
     }
 
     /// Forgets the waiting call of a client, if it has one.
@@ -97,7 +111,7 @@ fn serve_one(
     expiry: KeyExpiry,
 ) {
     let Some(call) = core.blocked.get(&number) else { return };
-    if !holds_kind(core, call, database, key, now_ms, expiry) {
+    if !call.block.wakes_without && !holds_kind(core, call, database, key, now_ms, expiry) {
         return;
     }
     let Some(call) = core.blocked.remove(&number) else { return };
@@ -109,11 +123,7 @@ fn serve_one(
         drop(args);
         return answer(server, core, call, &Reply::Error(error));
     }
-    let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, call.database, now_ms);
-    transaction.protocol = call.client.protocol();
-    transaction.expiry = expiry;
-    let outcome = transaction.call(&args, |transaction| (call.function)(transaction, &args));
-    let reply = match outcome {
+    let reply = match try_again(core, &call, &args, now_ms, expiry) {
         Ok(Outcome::Block(_)) => {
             drop(args);
             core.blocked.insert(number, call);
@@ -128,6 +138,30 @@ fn serve_one(
     server.command_log.look(server, &call.client, call.entry, &args, nanoseconds, 0, None);
     drop(args);
     answer(server, core, call, &reply);
+}
+
+fn try_again(
+    core: &mut Core,
+    call: &BlockedCall,
+    args: &Args<'_>,
+    now_ms: u64,
+    expiry: KeyExpiry,
+) -> Result<Outcome<'static>, ErrorReply> {
+    match call.function {
+        WaitingFn::Write(function) => {
+            let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, call.database, now_ms);
+            transaction.protocol = call.client.protocol();
+            transaction.expiry = expiry;
+            transaction.call(args, |transaction| function(transaction, args))
+        }
+        WaitingFn::Read(function) => {
+            let reader = reader(core, call, call.database, now_ms, expiry);
+            Ok(match function(&reader, args)? {
+                Outcome::Reply(reply) => Outcome::Reply(reply.into_owned()),
+                Outcome::Block(block) => Outcome::Block(block),
+            })
+        }
+    }
 }
 
 /// Ends the wait of a call that is out of `Core::blocked` already.
@@ -150,15 +184,27 @@ fn holds_kind(
     now_ms: u64,
     expiry: KeyExpiry,
 ) -> bool {
-    let reader = Reader {
+    reader(core, call, database, now_ms, expiry)
+        .peek(key)
+        .is_some_and(|entry| entry.kind() == call.block.kind)
+}
+
+/// To look whether a call can be served is no access: a key whose time has passed is deleted by the next command that meets
+/// it.
+fn reader<'c>(
+    core: &'c Core,
+    call: &BlockedCall,
+    database: usize,
+    now_ms: u64,
+    expiry: KeyExpiry,
+) -> Reader<'c> {
+    Reader {
         keyspace: &core.keyspace,
         database,
         now_ms,
         protocol: call.client.protocol(),
-        // To look whether it can be served is no access: the key is deleted by the next command that meets it.
         expiry: if expiry == KeyExpiry::Delete { KeyExpiry::Hide } else { expiry },
         touch: false,
         counters: None,
-    };
-    reader.peek(key).is_some_and(|entry| entry.kind() == call.block.kind)
+    }
 }

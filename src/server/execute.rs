@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
-use super::blocking::{BlockedCall, Waiting, serve_ready};
+use super::blocking::{BlockedCall, Waiting, WaitingFn, serve_ready};
 use super::call::Call;
 use super::core::Core;
 use super::lazy_free;
@@ -22,7 +22,9 @@ use super::session::{Origin, Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler, HostOutcome};
 use super::{Server, admission, commandstats, script, transaction};
 use crate::base::tick_clock::Moment;
-use crate::command::{Args, BlockOnKeys, BlockingFn, Flags, Handler, Outcome, ReadFn, WriteFn, help_reply};
+use crate::command::{
+    Args, BlockOnKeys, BlockingFn, BlockingReadFn, Flags, Handler, Outcome, ReadFn, WriteFn, help_reply,
+};
 use crate::keyspace::{KeyExpiry, Reader, Snapshot, WriteTxn};
 use crate::protocol::{CommandResult, ErrorReply, Reply};
 
@@ -317,23 +319,7 @@ impl<'s> Executor<'s> {
                 if self.snapshot.is_none() && self.hold_read().is_err() {
                     return Execution::Held(admission::Hold::Script);
                 }
-                let now_ms = self.now_ms;
-                let expiry = self.key_expiry(session);
-                let keyspace = match (&self.snapshot, &self.held) {
-                    (Some(snapshot), _) => snapshot,
-                    (None, Held::Read(guard)) => &guard.keyspace,
-                    (None, Held::Write(guard)) => &guard.keyspace,
-                    (None, Held::Nothing) => unreachable!("just taken"),
-                };
-                let reader = Reader {
-                    keyspace,
-                    database: session.database,
-                    now_ms,
-                    protocol: session.protocol(),
-                    expiry,
-                    touch: session.touch,
-                    counters: Some(&self.reactor.counters),
-                };
+                let reader = self.reader(session);
                 let result = function(&reader, args);
                 session.answer(&result);
                 note(self.server, self.reactor, &self.mark, session, entry, args, failure(&result));
@@ -358,6 +344,9 @@ impl<'s> Executor<'s> {
                 note(self.server, self.reactor, &self.mark, session, entry, args, reply.error());
             }
             Handler::Blocking(function) => return self.call_blocking(session, entry, function, args),
+            Handler::BlockingRead(function) => {
+                return self.call_blocking_read(session, entry, function, args);
+            }
             Handler::Help(lines) => {
                 let reply = help_reply(args[0], lines);
                 session.reply(&reply);
@@ -416,22 +405,7 @@ impl<'s> Executor<'s> {
         let (server, reactor) = (self.server, self.reactor);
         match entry.handler {
             Handler::Read(function) => {
-                let (now_ms, expiry) = (self.now_ms, self.key_expiry(session));
-                let keyspace = match (&self.snapshot, &self.held) {
-                    (Some(snapshot), _) => snapshot,
-                    (None, Held::Read(guard)) => &guard.keyspace,
-                    (None, Held::Write(guard)) => &guard.keyspace,
-                    (None, Held::Nothing) => unreachable!("a script without a snapshot holds the dataset"),
-                };
-                let reader = Reader {
-                    keyspace,
-                    database: session.database,
-                    now_ms,
-                    protocol: session.protocol(),
-                    expiry,
-                    touch: session.touch,
-                    counters: Some(&reactor.counters),
-                };
+                let reader = self.reader(session);
                 let result = function(&reader, args);
                 note(server, reactor, &self.mark, session, entry, args, failure(&result));
                 result.unwrap_or_else(Reply::Error)
@@ -450,6 +424,16 @@ impl<'s> Executor<'s> {
             Handler::Blocking(function) => {
                 let mut transaction = self.transaction(session);
                 let reply = match transaction.call(args, |transaction| function(transaction, args)) {
+                    Ok(Outcome::Reply(reply)) => reply,
+                    Ok(Outcome::Block(block)) => block.when_denied,
+                    Err(error) => Reply::Error(error),
+                };
+                note(server, reactor, &self.mark, session, entry, args, reply.error());
+                reply
+            }
+            Handler::BlockingRead(function) => {
+                let reader = self.reader(session);
+                let reply = match function(&reader, args) {
                     Ok(Outcome::Reply(reply)) => reply,
                     Ok(Outcome::Block(block)) => block.when_denied,
                     Err(error) => Reply::Error(error),
@@ -540,7 +524,7 @@ impl<'s> Executor<'s> {
         let outcome = transaction.call(args, |transaction| function(transaction, args));
         let reply = match outcome {
             Ok(Outcome::Block(block)) if self.depth == 0 && session.origin == Origin::Client => {
-                return Execution::Wait(self.block(session, entry, function, args, block));
+                return Execution::Wait(self.block(session, entry, WaitingFn::Write(function), args, block));
             }
             // Inside a transaction or a script nobody can wait.
             Ok(Outcome::Block(block)) => block.when_denied,
@@ -553,13 +537,52 @@ impl<'s> Executor<'s> {
         Execution::Done
     }
 
+    fn call_blocking_read(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry,
+        function: BlockingReadFn,
+        args: &Args<'_>,
+    ) -> Execution {
+        let may_wait = self.depth == 0 && session.origin == Origin::Client;
+        // To begin to wait changes who waits, so what was read must not change before.
+        let held = match self.snapshot {
+            Some(_) => Ok(()),
+            None if may_wait => self.hold_write(),
+            None => self.hold_read(),
+        };
+        if held.is_err() {
+            return Execution::Held(admission::Hold::Script);
+        }
+        let reader = self.reader(session);
+        let block = match function(&reader, args) {
+            Ok(Outcome::Block(block)) if may_wait => Some(block),
+            outcome => {
+                let reply = match outcome {
+                    Ok(Outcome::Reply(reply)) => reply,
+                    Ok(Outcome::Block(block)) => block.when_denied,
+                    Err(error) => Reply::Error(error),
+                };
+                session.reply(&reply);
+                note(self.server, self.reactor, &self.mark, session, entry, args, reply.error());
+                None
+            }
+        };
+        match block {
+            Some(block) => {
+                Execution::Wait(self.block(session, entry, WaitingFn::Read(function), args, block))
+            }
+            None => Execution::Done,
+        }
+    }
+
     fn block(
         &mut self,
         session: &mut Session,
         entry: &'static Entry,
-        function: BlockingFn,
+        function: WaitingFn,
         args: &Args<'_>,
-        block: BlockOnKeys,
+        mut block: BlockOnKeys,
     ) -> Waiting {
         // It is shown when it begins to wait, and not again.
         self.server.monitors.show(self.server, session, entry, args);
@@ -571,7 +594,7 @@ impl<'s> Executor<'s> {
             client: session.client.clone(),
             entry,
             function,
-            args: args.iter().map(|arg| arg.to_vec()).collect(),
+            args: block.args.take().unwrap_or_else(|| args.iter().map(|arg| arg.to_vec()).collect()),
             database: session.database,
             block,
             silent: session.reply_mode != ReplyMode::On,
@@ -600,6 +623,26 @@ impl<'s> Executor<'s> {
         session.reply(&reply);
         note(self.server, self.reactor, &self.mark, session, entry, args, reply.error());
         Execution::Done
+    }
+
+    /// The dataset as the running call reads it; it is held, or there is a snapshot.
+    #[inline]
+    fn reader(&self, session: &Session) -> Reader<'_> {
+        let keyspace = match (&self.snapshot, &self.held) {
+            (Some(snapshot), _) => snapshot,
+            (None, Held::Read(guard)) => &guard.keyspace,
+            (None, Held::Write(guard)) => &guard.keyspace,
+            (None, Held::Nothing) => unreachable!("a call that reads holds the dataset"),
+        };
+        Reader {
+            keyspace,
+            database: session.database,
+            now_ms: self.now_ms,
+            protocol: session.protocol(),
+            expiry: self.key_expiry(session),
+            touch: session.touch,
+            counters: Some(&self.reactor.counters),
+        }
     }
 
     /// Runs a command of the stream or of a file, without the checks that clients are subject to and without a reply.
@@ -757,6 +800,7 @@ impl Executor<'_> {
             Handler::Write(_)
                 | Handler::Caching(..)
                 | Handler::Blocking(_)
+                | Handler::BlockingRead(_)
                 | Handler::Host(HostHandler::Writing(_))
         )
     }

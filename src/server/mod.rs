@@ -309,6 +309,8 @@ pub fn keyspace_settings(config: &Config) -> Settings {
             list_compress_depth: config.list_compress_depth,
             quicklist_packed_threshold: 0,
             hll_sparse_max_bytes: config.hll_sparse_max_bytes as usize,
+            stream_node_max_bytes: config.stream_node_max_bytes as usize,
+            stream_node_max_entries: config.stream_node_max_entries as usize,
         },
         events: event_classes(config.notify_keyspace_events),
         access,

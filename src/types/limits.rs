@@ -29,6 +29,10 @@ pub struct Limits {
     pub quicklist_packed_threshold: usize,
     /// Longest HyperLogLog, in bytes, that stays sparse.
     pub hll_sparse_max_bytes: usize,
+    /// Most bytes of a node of a stream, in the size of a listpack; 0 for as many as fit.
+    pub stream_node_max_bytes: usize,
+    /// Most entries of a node of a stream, deleted ones included; 0 for any number.
+    pub stream_node_max_entries: usize,
 }
 
 impl Default for Limits {
@@ -46,6 +50,8 @@ impl Default for Limits {
             list_compress_depth: 0,
             quicklist_packed_threshold: 0,
             hll_sparse_max_bytes: 3000,
+            stream_node_max_bytes: 4096,
+            stream_node_max_entries: 100,
         }
     }
 }

@@ -7,9 +7,14 @@ pub mod hyperloglog;
 pub mod integers;
 pub mod limits;
 pub mod list;
+pub mod ordered;
 pub mod packed;
 pub mod set;
 pub mod sorted_set;
+pub mod stream;
+mod stream_group;
+mod stream_id;
+mod stream_node;
 pub mod thin;
 pub mod tree;
 
@@ -19,8 +24,9 @@ pub use limits::Limits;
 pub use list::List;
 pub use set::Set;
 pub use sorted_set::SortedSet;
+pub use stream::{Stream, StreamId};
 
-/// What kind of value a key holds.
+/// What kind of value a key holds. The numbers are Valkey's, which has modules' values between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
@@ -29,7 +35,7 @@ pub enum Kind {
     Set = 2,
     SortedSet = 3,
     Hash = 4,
-    Stream = 5,
+    Stream = 6,
 }
 
 impl Kind {

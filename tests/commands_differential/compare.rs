@@ -26,6 +26,9 @@ const UNORDERED: &[&str] = &[
 const TIMES: &[&str] =
     &["ttl", "pttl", "expiretime", "pexpiretime", "httl", "hpttl", "hexpiretime", "hpexpiretime"];
 
+/// Commands that tell how long ago something was, or when.
+const AGES: &[&str] = &["xpending", "xinfo"];
+
 /// The most by which such integers may differ, in whichever unit: above what a slow machine takes from one server to the
 /// other.
 const CLOCKS_APART: i64 = 5_000;
@@ -75,7 +78,9 @@ fn same_reply(name: &str, ours: &Reply, theirs: &Reply) -> bool {
     if UNORDERED.contains(&name) {
         return ours.clone().sorted() == theirs.clone().sorted();
     }
-    TIMES.contains(&name) && close(ours, theirs) || name == "object" && same_encoding(b"", ours, theirs)
+    AGES.contains(&name) && same_but_ages(ours, theirs)
+        || TIMES.contains(&name) && close(ours, theirs)
+        || name == "object" && same_encoding(b"", ours, theirs)
 }
 
 /// Compares what OBJECT ENCODING says of a key.
@@ -84,6 +89,35 @@ pub fn same_encoding(key: &[u8], ours: &Reply, theirs: &Reply) -> bool {
         |one: &str, other: &str| *ours == Reply::Bulk(one.into()) && *theirs == Reply::Bulk(other.into());
     // Ours keeps a number as one also if INCRBYFLOAT wrote it, and a sorted set as it was when it is sorted by SORT.
     ours == theirs || are("int", "embstr") || key.starts_with(b"y") && are("listpack", "skiplist")
+}
+
+/// Compares replies that hold ages, each behind its name or third of four, and moments of this century.
+fn same_but_ages(ours: &Reply, theirs: &Reply) -> bool {
+    let apart = |one: &Reply, other: &Reply, is_age: bool| match (one, other) {
+        (Reply::Line(a), Reply::Line(b)) if a.starts_with(b":") && b.starts_with(b":") => {
+            let (a, b) = (one.integer(), other.integer());
+            a == b || (is_age || a.min(b) > 1_000_000_000_000) && a.abs_diff(b) < CLOCKS_APART as u64
+        }
+        _ => same_but_ages(one, other),
+    };
+    let names_age = |name: &Reply| ["idle", "inactive"].iter().any(|age| *name == Reply::Bulk((*age).into()));
+    match (ours, theirs) {
+        (Reply::Array(ours), Reply::Array(theirs)) => {
+            let is_age = |index: usize| {
+                index == 2 && ours.len() == 4 || index > 0 && ours.get(index - 1).is_some_and(names_age)
+            };
+            ours.len() == theirs.len()
+                && (0..ours.len()).all(|index| apart(&ours[index], &theirs[index], is_age(index)))
+        }
+        (Reply::Map(ours), Reply::Map(theirs)) => {
+            ours.len() == theirs.len()
+                && ours
+                    .iter()
+                    .zip(theirs)
+                    .all(|(one, other)| one.0 == other.0 && apart(&one.1, &other.1, names_age(&one.0)))
+        }
+        _ => ours == theirs,
+    }
 }
 
 fn close(ours: &Reply, theirs: &Reply) -> bool {

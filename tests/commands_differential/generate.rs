@@ -30,34 +30,34 @@ const CALLS: &[&str] = &[
     "LCS $s $s [LEN|IDX] [MINMATCHLEN $n] [WITHMATCHLEN]",
     "DELIFEQ $s $v",
     // Bits of strings
-    "SETBIT $s $a <0|1>",
+    "SETBIT $s $O <0|1>",
     "SETBIT $s $n <0|1>",
-    "GETBIT $s $a",
+    "GETBIT $s $O",
     "BITCOUNT $s",
     "BITCOUNT $s $x",
     "BITCOUNT $s $x $x [BYTE|BIT]",
-    "BITCOUNT $s -$a -$a BIT",
+    "BITCOUNT $s -$O -$O BIT",
     "BITPOS $s <0|1>",
     "BITPOS $s <0|1> $x",
     "BITPOS $s <0|1> $x $x [BYTE|BIT]",
-    "BITPOS $s <0|1> $a -$n BIT",
+    "BITPOS $s <0|1> $O -$n BIT",
     "BITOP <AND|OR|XOR> $s {$s}",
     "BITOP NOT $s $s",
-    "BITFIELD $s {GET $c $a|SET $c $a $i|INCRBY $c $a $i|OVERFLOW WRAP|OVERFLOW SAT|GET $c #$n|SET $c #$n $x}",
+    "BITFIELD $s {GET $T $O|SET $T $O $i|INCRBY $T $O $i|OVERFLOW WRAP|OVERFLOW SAT|GET $T #$n|SET $T #$n $x}",
     // A Valkey forgets to tell replicas of a string that grew for operations that all failed.
-    "BITFIELD $s SET u8 180 7 OVERFLOW FAIL {SET $c $a $i|INCRBY $c $a $i|INCRBY $c $a $x}",
-    "BITFIELD_RO $s {GET $c $a}",
+    "BITFIELD $s SET u8 180 7 OVERFLOW FAIL {SET $T $O $i|INCRBY $T $O $i|INCRBY $T $O $x}",
+    "BITFIELD_RO $s {GET $T $O}",
     // HyperLogLogs
-    "PFADD $j {$v}",
-    "PFADD $j",
-    "PFADD $j $i $d $q $v",
-    "PFCOUNT $j",
-    "PFCOUNT {$j}",
-    "PFMERGE {$j}",
-    "PFDEBUG <ENCODING|DECODE|TODENSE|NONSENSE> $j",
-    "GET $j",
-    "COPY $j $j REPLACE",
-    "DEL $j",
+    "PFADD $J {$v}",
+    "PFADD $J",
+    "PFADD $J $i $d $q $v",
+    "PFCOUNT $J",
+    "PFCOUNT {$J}",
+    "PFMERGE {$J}",
+    "PFDEBUG <ENCODING|DECODE|TODENSE|NONSENSE> $J",
+    "GET $J",
+    "COPY $J $J REPLACE",
+    "DEL $J",
     "PFADD $s $v",
     // Keys and expiry
     "DEL $k $k",
@@ -71,7 +71,7 @@ const CALLS: &[&str] = &[
     "MOVE $k 1",
     "TOUCH $k $k",
     "DBSIZE",
-    "SCAN 0 COUNT 100000 [MATCH $g] [TYPE string|TYPE list|TYPE set|TYPE zset|TYPE hash|TYPE nonsense]",
+    "SCAN 0 COUNT 100000 [MATCH $g] [TYPE string|TYPE list|TYPE set|TYPE zset|TYPE hash|TYPE stream|TYPE nonsense]",
     "OBJECT ENCODING $k",
     "OBJECT $v $k",
     "EXPIRE $k $q [NX|XX|GT|LT]",
@@ -191,6 +191,42 @@ const CALLS: &[&str] = &[
     "ZDIFFSTORE $z #z",
     "ZINTERCARD #z [LIMIT $n]",
     "ZSCAN $z 0 COUNT 100000 [MATCH $g]",
+    // Streams, with identifiers that no clock gives
+    "XADD $a $A {$f $v}",
+    "XADD $a $A f1 $v f2 $v",
+    "XADD $a $A f1 $v",
+    "XADD $a [NOMKSTREAM] [MAXLEN $n|MAXLEN ~ $n|MAXLEN = $n|MINID $j|MINID ~ $j] [LIMIT $n] $A f1 $v",
+    "XADD $a $j $f $v",
+    "XDEL $a {$j}",
+    "XTRIM $a <MAXLEN $n|MAXLEN ~ $n|MAXLEN = $n|MINID $j|MINID ~ $j|MINID = $j> [LIMIT $n]",
+    "XLEN $a",
+    "XRANGE $a $j $j [COUNT $x]",
+    "XRANGE $a - +",
+    "XREVRANGE $a $j $j [COUNT $x]",
+    "XREVRANGE $a + -",
+    "XREAD [COUNT $x] STREAMS $a $j",
+    "XREAD [COUNT $x] STREAMS $a $a $G $j",
+    "XGROUP CREATE $a $c <$j|$|0> [MKSTREAM] [ENTRIESREAD $x]",
+    "XGROUP CREATE $a $c 0",
+    "XGROUP SETID $a $c <$j|$> [ENTRIESREAD $x]",
+    "XGROUP DESTROY $a $c",
+    "XGROUP CREATECONSUMER $a $c $C",
+    "XGROUP DELCONSUMER $a $c $C",
+    "XREADGROUP GROUP $c $C [COUNT $x] [NOACK] STREAMS $a >",
+    "XREADGROUP GROUP $c $C [COUNT $n] STREAMS $a >",
+    "XREADGROUP GROUP $c $C [COUNT $x] STREAMS $a $a $G $j",
+    "XACK $a $c {$j}",
+    "XCLAIM $a $c $C <0|3600000> {$j} [IDLE $n|TIME $n] [RETRYCOUNT $x] [FORCE] [JUSTID] [LASTID $j]",
+    "XCLAIM $a $c $C 0 {$j} [FORCE]",
+    "XAUTOCLAIM $a $c $C <0|3600000> <$j|0> [COUNT $n] [JUSTID]",
+    "XPENDING $a $c",
+    "XPENDING $a $c [IDLE 0|IDLE 3600000] $j $j $x [$C]",
+    "XPENDING $a $c - + 10",
+    "XSETID $a $j [ENTRIESADDED $i] [MAXDELETEDID $j]",
+    "XINFO STREAM $a",
+    "XINFO STREAM $a FULL [COUNT $x]",
+    "XINFO GROUPS $a",
+    "XINFO CONSUMERS $a $c",
     // SORT. Not of other sorted sets, which Valkey changes to its large form when it sorts them.
     "RPUSH $o {$v}",
     "RPUSH $o {$n}",
@@ -224,6 +260,8 @@ const BLOCKING: &[&str] = &[
     "BZPOPMIN $z $z $n",
     "BZPOPMAX $z $n",
     "BZMPOP $n #z <MIN|MAX> [COUNT $n]",
+    "XREAD BLOCK $n STREAMS $a <$|$j>",
+    "XREADGROUP GROUP $c $C BLOCK $n STREAMS $a >",
 ];
 
 /// What no command expects. No number among them is one that makes a server wait, make huge values or expire a key
@@ -349,11 +387,13 @@ pub struct Generator {
     pub random: fastrand::Rng,
     /// The names of the commands in the transaction that is being put together.
     pub queued: Option<Vec<String>>,
+    /// The time of the last identifier of a stream's entry: these rise.
+    last_id_ms: u64,
 }
 
 impl Generator {
     pub fn new(seed: u64) -> Generator {
-        Generator { random: fastrand::Rng::with_seed(seed), queued: None }
+        Generator { random: fastrand::Rng::with_seed(seed), queued: None, last_id_ms: 0 }
     }
 
     fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
@@ -378,6 +418,10 @@ impl Generator {
         };
         let mut words = self.expand(template);
         self.spoil(&mut words);
+        if words[0].eq_ignore_ascii_case(b"XADD") {
+            // No identifier by the clock.
+            words.retain(|word| word != b"*");
+        }
         if self.random.u8(..12) == 0 { in_script(words) } else { words }
     }
 
@@ -448,7 +492,7 @@ impl Generator {
                     kind => words.push(self.random_word(kind)),
                 }
             }
-        } else if let Some((prefix, kind)) = word.split_once('$') {
+        } else if let Some((prefix, kind)) = word.split_once('$').filter(|(_, kind)| !kind.is_empty()) {
             words.push([prefix.as_bytes(), &self.random_word(kind)].concat());
         } else {
             words.push(word.as_bytes().to_vec());
@@ -464,15 +508,29 @@ impl Generator {
             "m" => self.one_of(&["1", "2", "3.5", "0.25"]).to_owned(),
             // Sorted sets whose scores are equal, without which ranges of members mean nothing.
             "y" => self.one_of(&["y1", "y2"]).to_owned(),
-            "s" | "l" | "h" | "t" | "z" | "k" => {
+            // Consumer groups and consumers.
+            "c" | "C" => format!("{kind}{}", self.random.u8(1..=2)),
+            "A" => {
+                self.last_id_ms += self.random.u64(..2);
+                let seq = self.one_of(&["*", "1", "2", "5"]);
+                format!("{}-{seq}", self.last_id_ms)
+            }
+            // Where a reader is to begin.
+            "G" if self.random.bool() => self.one_of(&[">", "$", "+"]).to_owned(),
+            "G" | "j" => {
+                let ms = self.last_id_ms.saturating_sub(self.random.u64(..10));
+                let exclusive = self.one_of(&["", "", "", "", "("]);
+                format!("{exclusive}{ms}{}", self.one_of(&["", "-1", "-2", "-5"]))
+            }
+            "a" | "s" | "l" | "h" | "t" | "z" | "k" => {
                 // Sometimes a key that holds another type.
                 let any = kind == "k" || self.random.u8(..25) == 0;
-                let kind = if any { self.one_of(&["s", "l", "h", "t", "z"]) } else { kind };
+                let kind = if any { self.one_of(&["a", "s", "l", "h", "t", "z"]) } else { kind };
                 format!("{kind}{}", self.random.u8(1..=3))
             }
-            "j" => format!("j{}", self.random.u8(1..=3)),
-            "a" => self.random.u8(..180).to_string(),
-            "c" => self.one_of(&["u1", "i1", "u4", "i8", "u13", "u32", "i33", "u63", "i64"]).to_owned(),
+            "J" => format!("j{}", self.random.u8(1..=3)),
+            "O" => self.random.u8(..180).to_string(),
+            "T" => self.one_of(&["u1", "i1", "u4", "i8", "u13", "u32", "i33", "u63", "i64"]).to_owned(),
             "f" => format!("f{}", self.random.u8(1..=9)),
             "n" => self.random.u8(..6).to_string(),
             "x" => self.random.i8(-6..8).to_string(),

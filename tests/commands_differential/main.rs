@@ -26,11 +26,17 @@ const LIMITS: &[&[&str]] = &[
     &["hash-max-listpack-entries 4", "zset-max-listpack-entries 4", "set-max-listpack-entries 4"],
     &[
         "list-max-listpack-size 4",
+        "stream-node-max-bytes 60",
         "set-max-intset-entries 3",
         "set-max-listpack-entries 3",
         "hash-max-listpack-value 5",
     ],
-    &["zset-max-listpack-value 5", "set-max-listpack-value 5", "list-compress-depth 1"],
+    &[
+        "zset-max-listpack-value 5",
+        "set-max-listpack-value 5",
+        "list-compress-depth 1",
+        "stream-node-max-entries 2",
+    ],
     &[
         "hll-sparse-max-bytes 40",
         "list-max-listpack-size -1",
@@ -50,6 +56,8 @@ const DEFAULTS: &[&str] = &[
     "list-max-listpack-size -2",
     "list-compress-depth 0",
     "hll-sparse-max-bytes 3000",
+    "stream-node-max-entries 100",
+    "stream-node-max-bytes 4096",
 ];
 
 /// Both servers, each with one connection that has not seen an earlier seed.

@@ -42,6 +42,20 @@ pub fn fill(client: &mut Client, field_expiry: bool) {
                 }
             }
         }
+        for size in [3, 700] {
+            for number in 1..=size {
+                client.ok(&format!(
+                    "XADD stream:{size} {number}-{} field value:{number} other {number}",
+                    number % 3
+                ));
+            }
+            client.ok(&format!("XDEL stream:{size} 2-2 600-0"));
+            client.ok(&format!("XGROUP CREATE stream:{size} readers 0"));
+            client.ok(&format!("XGROUP CREATE stream:{size} idlers $"));
+            client.ok(&format!("XREADGROUP GROUP readers one COUNT 40 STREAMS stream:{size} >"));
+            client.ok(&format!("XGROUP CREATECONSUMER stream:{size} readers sleeper"));
+        }
+        client.ok("XGROUP CREATE stream:empty readers $ MKSTREAM");
         client.ok("ZADD extremes -inf a inf b 0 c -0.0 d 1e300 e 5e-324 f");
         client.ok("PEXPIRE set:700 200000000");
         if field_expiry {
@@ -82,6 +96,7 @@ pub fn read(client: &mut Client) -> Seen {
                     });
                     Reply::Array(fields.collect()).sorted()
                 }
+                "stream" => stream(&key, &mut ask),
                 // Expired or deleted since KEYS.
                 "none" => continue,
                 other => panic!("a key of type {other}"),
@@ -91,6 +106,23 @@ pub fn read(client: &mut Client) -> Seen {
     }
     client.ok("SELECT 0");
     seen
+}
+
+/// The entries of a stream, and of its groups what every server tells replicas.
+fn stream(key: &[u8], ask: &mut impl FnMut(&[&[u8]]) -> Reply) -> Reply {
+    let mut parts = vec![ask(&[b"XRANGE", key, b"-", b"+"])];
+    for group in ask(&[b"XINFO", b"GROUPS", key]).items() {
+        // Not how many entries it has read.
+        let known = &group.items()[..8];
+        let Reply::Bulk(name) = &known[1] else { panic!("no name") };
+        parts.push(Reply::Array(known.to_vec()));
+        parts.push(ask(&[b"XPENDING", key, name]));
+        for pending in ask(&[b"XPENDING", key, name, b"-", b"+", b"1000"]).items() {
+            let [id, owner, _idle, count] = pending.items() else { panic!("no pending entry") };
+            parts.push(Reply::Array(vec![id.clone(), owner.clone(), count.clone()]));
+        }
+    }
+    Reply::Array(parts)
 }
 
 /// Scores in one spelling: servers differ in how many digits they write.

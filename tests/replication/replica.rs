@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::client::Client;
+use crate::common::client::{Client, Reply};
 use crate::common::server::Server;
 use crate::common::wait_until;
 
@@ -48,6 +48,24 @@ fn writes_are_refused_and_reads_are_not() {
     client.ok("SET own 1");
     client.ok("CONFIG SET replica-read-only yes");
     refused(&mut client, &["SET", "own", "2"], READONLY);
+}
+
+#[test]
+fn a_reader_waits_for_what_the_stream_brings() {
+    let primary = Server::start(&[]);
+    let replica = Server::replica_of(primary.port, &[]);
+    primary.client().ok("XADD log 1-1 a 1");
+    replica.wait_for_offset_of(&primary);
+    let (mut waiting, mut client) = (replica.client(), replica.client());
+    waiting.send(&["XREAD", "BLOCK", "0", "STREAMS", "log", "$"]).expect("sent");
+    wait_until("it waits", || client.info("blocked_clients") == "1");
+    refused(&mut client, &["XREADGROUP", "GROUP", "g", "c", "STREAMS", "log", ">"], READONLY);
+    primary.client().ok("XADD log 2-2 a 2");
+    let reply = waiting.read().expect("a reply");
+    assert_eq!(reply.items()[0].items()[1].items()[0].items()[0].text(), "2-2", "{reply:?}");
+    // A script cannot wait.
+    let script = "return redis.call('XREAD', 'BLOCK', '0', 'STREAMS', 'log', '3')";
+    assert_eq!(client.call_args(&["EVAL_RO", script, "0"]), Reply::NilBulk);
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn clients(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("clients_in_timeout_table", count(Traits::BLOCKED));
     lines.put("total_watched_keys", core.writes.watchers.key_count());
     lines.put("total_blocking_keys", core.writes.waited.key_count());
-    lines.put("total_blocking_keys_on_nokey", 0);
+    lines.put("total_blocking_keys_on_nokey", core.keys_that_wake_without());
 }
 
 fn memory(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
