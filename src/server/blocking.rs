@@ -135,7 +135,8 @@ fn serve_one(
     let elapsed = began.elapsed();
     commandstats::record_unblocked(server, &call.client, elapsed, &reply);
     let nanoseconds = elapsed.as_nanos() as u64;
-    server.command_log.look(server, &call.client, call.entry, &args, nanoseconds, 0, None);
+    server.command_log.look_at_time(server, &call.client, call.entry, &args, nanoseconds, None);
+    server.command_log.look_at_size(server, &call.client, call.entry, &args, 0);
     drop(args);
     answer(server, core, call, &reply);
 }

@@ -124,17 +124,15 @@ impl CommandLog {
         }
     }
 
-    /// Looks at a finished call. `costliest` is what took longest of it, if it was a script.
+    /// Looks at the time that a finished call took. `costliest` is what took longest of it, if it was a script.
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "all of it is known at the place that calls this only")]
-    pub fn look(
+    pub fn look_at_time(
         &self,
         server: &Server,
         client: &Client,
         entry: &Entry,
         args: &Args<'_>,
         nanoseconds: u64,
-        reply_bytes: usize,
         costliest: Option<&CostlyCall>,
     ) {
         if nanoseconds >= self.slow_nanoseconds.load(Relaxed) {
@@ -142,6 +140,18 @@ impl CommandLog {
             shown.extend(costliest.map(CostlyCall::note));
             self.record(server, client, entry, shown, Standout::Slow, nanoseconds / 1000);
         }
+    }
+
+    /// Looks at the size of a finished call and of its reply.
+    #[inline]
+    pub fn look_at_size(
+        &self,
+        server: &Server,
+        client: &Client,
+        entry: &Entry,
+        args: &Args<'_>,
+        reply_bytes: usize,
+    ) {
         let reply_bytes = reply_bytes as u64;
         if reply_bytes >= self.reply_bytes.load(Relaxed) && reply_bytes > 0 {
             self.record(

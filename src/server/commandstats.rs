@@ -90,21 +90,24 @@ pub fn record(
         let event = if entry.flags.has(Flags::FAST) { event::FAST_COMMAND } else { event::COMMAND };
         server.latency.note(event, Duration::from_nanos(nanoseconds), server.now_ms());
     }
-    let is_script = matches!(entry.handler, Handler::Host(HostHandler::Script(_)));
-    let costliest = if is_script { session.costliest.take() } else { None };
-    if session.origin == Origin::Script && nanoseconds >= CostlyCall::LEAST_NANOSECONDS {
-        CostlyCall::keep(&mut session.costliest, entry, args, nanoseconds);
+    if nanoseconds >= CostlyCall::LEAST_NANOSECONDS {
+        let is_script = matches!(entry.handler, Handler::Host(HostHandler::Script(_)));
+        let costliest = if is_script { session.costliest.take() } else { None };
+        server.command_log.look_at_time(
+            server,
+            &session.client,
+            entry,
+            args,
+            nanoseconds,
+            costliest.as_deref(),
+        );
+        if session.origin == Origin::Script {
+            CostlyCall::keep(&mut session.costliest, entry, args, nanoseconds);
+        }
+    } else {
+        server.command_log.look_at_time(server, &session.client, entry, args, nanoseconds, None);
     }
-    let reply_bytes = session.reply_bytes();
-    server.command_log.look(
-        server,
-        &session.client,
-        entry,
-        args,
-        nanoseconds,
-        reply_bytes,
-        costliest.as_deref(),
-    );
+    server.command_log.look_at_size(server, &session.client, entry, args, session.reply_bytes());
     server.monitors.show(server, session, entry, args);
 }
 
