@@ -8,7 +8,10 @@ use crate::base::number::{parse_f64, parse_i64};
 use crate::command::{Audience, Command, Flags, Group};
 use crate::keyspace::{Digest, Entry, ValueRef};
 use crate::protocol::{ErrorReply, Reply};
+use crate::server::admission::Conditions;
+use crate::server::blocking::Waiting;
 use crate::server::call::{Call, Writes};
+use crate::server::client::Unblock;
 use crate::server::config::{ProtectedAction, parse_memory};
 use crate::server::table::{HostCommand, HostHandler, HostOutcome, WritingFn};
 
@@ -117,15 +120,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("object", object),
     ("populate", populate),
     ("reload", reload),
-    ("loadaof", |call| {
-        call.executor.finish_batch();
-        match call.server().reload_aof() {
-            Ok(()) => Ok(Reply::Ok.into()),
-            Err(error) => {
-                Err(ErrorReply::from_text(format!("ERR Error trying to load the AOF files: {error}")))
-            }
-        }
-    }),
+    ("loadaof", load_aof),
     ("protocol", protocol),
     ("log", |call| {
         let message = String::from_utf8_lossy(argument(call, 2)?).into_owned();
@@ -261,6 +256,29 @@ fn reload(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
             "ERR Error trying to load the RDB dump, check server logs: {error}"
         ))),
     }
+}
+
+/// On a thread, as at the start of the server, so that others are answered LOADING and not kept waiting.
+fn load_aof(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
+    argument_count(call, 2)?;
+    let (server, client) = (call.server().clone(), call.session.client.clone());
+    server.conditions.set(Conditions::LOADING, true);
+    let begun = std::thread::Builder::new().name("loader".into()).spawn(move || {
+        let reply = match server.reload_aof() {
+            Ok(()) => Reply::Ok,
+            Err(error) => Reply::Error(ErrorReply::from_text(format!(
+                "ERR Error trying to load the AOF files, check server logs: {error}"
+            ))),
+        };
+        client.send(&reply);
+        client.unblock(Unblock::Answered);
+    });
+    begun.map_err(|error| ErrorReply::from_text(format!("ERR Can't start a thread: {error}")))?;
+    Ok(HostOutcome::Wait(Waiting {
+        timeout: None,
+        on_timeout: Box::new(|_| Reply::Error(ErrorReply::new("ERR still loading"))),
+        interruptible: false,
+    }))
 }
 
 fn argument_count(call: &Call<'_, '_, Writes>, count: usize) -> Result<(), ErrorReply> {
