@@ -79,7 +79,7 @@ fn write(keyspace: &Keyspace) -> Vec<u8> {
     let functions = Registry::default();
     let contents = Contents { keyspace: Some(keyspace), functions: &functions, scripts: &[] };
     let aux = [("redis-ver", "7.2.4".to_owned())];
-    let options = SaveOptions { compression: true, checksum: true, aux: &aux, now_ms: 1000 };
+    let options = SaveOptions { compression: true, checksum: true, aux: &aux, now_ms: 1000, access: true };
     let mut out = Vec::new();
     save(contents, &options, &mut out, &mut |_| Ok(())).unwrap();
     out

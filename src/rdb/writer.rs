@@ -30,6 +30,8 @@ pub struct Options<'a> {
     /// Fields of the header: `redis-ver`, `repl-id`, …
     pub aux: &'a [(&'a str, String)],
     pub now_ms: u64,
+    /// Does it say when keys were last used, or how often? Only where eviction goes by it are they worth the bytes.
+    pub access: bool,
 }
 
 /// Strings shorter than this are not worth compressing.
@@ -104,7 +106,7 @@ pub fn save(
         writer.buffer.push(opcode::RESIZE);
         append_len(&mut writer.buffer, database.len() as u64);
         append_len(&mut writer.buffer, database.expiring() as u64);
-        let access = contents.keyspace.map(|keyspace| keyspace.settings().access);
+        let access = contents.keyspace.filter(|_| options.access).map(|keyspace| keyspace.settings().access);
         for entry in database.entries().iter() {
             append_entry(&mut writer.buffer, entry, access, options.now_ms, &mut packing);
             if writer.buffer.len() >= CHUNK {

@@ -15,7 +15,7 @@ use super::Server;
 use super::config::AppendFsync;
 use super::core::Core;
 use super::latency::event;
-use super::persistence::{Moment, Pace, Persistence, Saving, SavingKind};
+use super::persistence::{Moment, Pace, Persistence, Saving, SavingKind, spawn};
 use crate::base::file::{File, append_all};
 use crate::rdb;
 use crate::stream::Stream;
@@ -79,6 +79,15 @@ impl RewriteLimit {
             self.delay_minutes
         );
         true
+    }
+}
+
+/// The thread that brings the AOF to the disk, of which there is one at most.
+struct Syncing(Arc<Server>);
+
+impl Drop for Syncing {
+    fn drop(&mut self) {
+        self.0.persistence.aof_is_syncing.store(false, Relaxed);
     }
 }
 
@@ -350,7 +359,7 @@ impl Server {
     /// is tried again.
     pub fn sync_aof(self: &Arc<Self>) {
         let persistence = &self.persistence;
-        let (file, written, history) = {
+        let (file, written, history, syncing) = {
             let mut aof = persistence.aof.lock();
             let Some(writer) = &mut *aof else { return };
             if !writer.pending.is_empty() || !persistence.aof_write_ok.load(Relaxed) {
@@ -364,17 +373,14 @@ impl Server {
                 persistence.aof_delayed_syncs.fetch_add(1, Relaxed);
                 return;
             }
-            let Ok(file) = writer.file.duplicate() else {
-                persistence.aof_is_syncing.store(false, Relaxed);
-                return;
-            };
-            (file, writer.written, persistence.aof_history.load(Relaxed))
+            let syncing = Syncing(self.clone());
+            let Ok(file) = writer.file.duplicate() else { return };
+            (file, writer.written, persistence.aof_history.load(Relaxed), syncing)
         };
-        let server = self.clone();
-        let begun = std::thread::Builder::new().name("aof-sync".into()).spawn(move || {
+        spawn("aof-sync", move || {
+            let server = &syncing.0;
             let synced = file.sync_data();
             let persistence = &server.persistence;
-            persistence.aof_is_syncing.store(false, Relaxed);
             if persistence.aof_sync_ok.swap(synced.is_ok(), Relaxed) != synced.is_ok() {
                 if let Err(error) = &synced {
                     *persistence.aof_error.lock() = words_of(error);
@@ -389,10 +395,6 @@ impl Server {
                 Err(error) => tracing::warn!("Fail to fsync the AOF file: {error}"),
             }
         });
-        if let Err(error) = begun {
-            self.persistence.aof_is_syncing.store(false, Relaxed);
-            tracing::warn!("Can't start a thread for aof-sync: {error}");
-        }
     }
 
     /// Brings everything to the disk now.

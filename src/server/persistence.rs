@@ -15,6 +15,7 @@ use super::Server;
 use super::admission::Conditions;
 use super::aof::{AofWriter, RewriteLimit};
 use super::command_line::VALKEY_VERSION;
+use super::config::MaxmemoryPolicy;
 use super::core::Core;
 use crate::base::file::{FileSystem, SystemFileSystem};
 use crate::keyspace::Snapshot;
@@ -186,6 +187,13 @@ impl Server {
             checksum: config.rdbchecksum,
             aux: &aux,
             now_ms: self.now_ms(),
+            access: matches!(
+                config.maxmemory_policy,
+                MaxmemoryPolicy::AllkeysLru
+                    | MaxmemoryPolicy::VolatileLru
+                    | MaxmemoryPolicy::AllkeysLfu
+                    | MaxmemoryPolicy::VolatileLfu
+            ),
         };
         let contents = rdb::Contents {
             keyspace: Some(&moment.snapshot),
@@ -337,14 +345,11 @@ impl Server {
     /// Runs `work` on a thread that gives the one place for saving back when it has ended.
     pub(super) fn spawn_saving(self: &Arc<Self>, name: &str, work: impl FnOnce() + Send + 'static) {
         let place = Place(self.clone());
-        let begun = std::thread::Builder::new().name(name.into()).spawn(move || {
+        spawn(name, move || {
             let _place = place;
             super::log::mark_background_thread();
             work();
         });
-        if let Err(error) = begun {
-            tracing::warn!("Can't start a thread for {name}: {error}");
-        }
     }
 
     /// All keys were deleted: what is being saved is not wanted any more, and what was saved is to be empty too.
@@ -484,5 +489,12 @@ pub fn brake(delay_us: i32, keys: u64, goes_on: impl Fn() -> bool) {
             std::thread::sleep(Duration::from_micros(1))
         }
         _ => {}
+    }
+}
+
+/// Runs what takes long on a thread.
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(work) {
+        tracing::warn!("Can't start a thread for {name}: {error}");
     }
 }

@@ -63,6 +63,7 @@ impl Shutdown {
         }
         asked.request = None;
         asked.is_aborted = asked.is_under_way;
+        tracing::info!("Shutdown manually aborted.");
         self.news.notify_one();
         true
     }
@@ -107,11 +108,10 @@ impl Signals {
     }
 }
 
-/// An end that did not come about.
+/// An end that did not come about, which was logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NotEnded {
     Aborted,
-    /// The reason was logged.
     Failed,
 }
 

@@ -177,7 +177,7 @@ fn clients(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("total_blocking_keys_on_nokey", core.keys_that_wake_without());
 }
 
-fn memory(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
+fn memory(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     let config = server.config();
     let memory = server.memory();
     lines.put_bytes("used_memory", memory.used);
@@ -202,7 +202,12 @@ fn memory(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
     );
     lines.put("mem_fragmentation_bytes", memory.resident.saturating_sub(memory.used));
     lines.put("mem_not_counted_for_evict", 0);
+    lines.put("mem_clients_slaves", 0);
     lines.put("mem_clients_normal", 0);
+    // One copy of the stream serves the backlog and all replicas.
+    let stream = core.stream.backlog().map_or(0, |backlog| backlog.memory());
+    lines.put("mem_replication_backlog", stream);
+    lines.put("mem_total_replication_buffers", stream);
     lines.put("mem_allocator", "jemalloc-5.3.0");
     lines.put("mem_overhead_db_hashtable_rehashing", 0);
     lines.put("lazyfree_pending_objects", lazy_free::pending());
