@@ -292,6 +292,10 @@ impl Server {
 
     fn write_pending(&self, writer: &mut AofWriter) {
         let config = self.config();
+        let pause_us = self.persistence.aof_pause_us.load(Relaxed);
+        if pause_us > 0 && !writer.pending.is_empty() {
+            std::thread::sleep(std::time::Duration::from_micros(pause_us));
+        }
         let began = self.latency.begin();
         let written = self.append_pending(writer, config.aof_timestamp_enabled);
         self.latency.end(event::AOF_WRITE, began, self.now_ms());

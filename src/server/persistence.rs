@@ -49,6 +49,8 @@ pub struct Persistence {
     pub(super) aof_sync_ok: AtomicBool,
     /// What the system said when the AOF could not be written last.
     pub(super) aof_error: Mutex<String>,
+    /// DEBUG AOF-FLUSH-SLEEP: what is waited before the AOF is written.
+    pub aof_pause_us: AtomicU64,
     /// A thread is bringing the AOF to the disk.
     pub aof_is_syncing: AtomicBool,
     /// How often that was still so when it was time for the next.
@@ -103,6 +105,7 @@ impl Default for Persistence {
             last_moment_us: AtomicU64::new(0),
             aof_sync_ok: AtomicBool::new(true),
             aof_error: Mutex::default(),
+            aof_pause_us: AtomicU64::new(0),
             aof_is_syncing: AtomicBool::new(false),
             aof_delayed_syncs: AtomicU64::new(0),
             rewrite_limit: Mutex::default(),

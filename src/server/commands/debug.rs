@@ -30,6 +30,8 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
 }];
 
 const HELP: &[&str] = &[
+    "AOF-FLUSH-SLEEP <microseconds>",
+    "    Sleep so long before the AOF is written, each time.",
     "CHANGE-REPL-ID",
     "    Give the stream a new name, so that replicas get the whole dataset when they connect next.",
     "CONFIG-REWRITE-FORCE-ALL",
@@ -85,6 +87,12 @@ const HELP: &[&str] = &[
 type Subcommand = (&'static str, WritingFn);
 
 const SUBCOMMANDS: &[Subcommand] = &[
+    ("aof-flush-sleep", |call| {
+        let pause_us = parse_i64(argument(call, 2)?).and_then(|pause_us| u64::try_from(pause_us).ok());
+        let pause_us = pause_us.ok_or(ErrorReply::NOT_AN_INTEGER)?;
+        call.server().persistence.aof_pause_us.store(pause_us, Relaxed);
+        Ok(Reply::Ok.into())
+    }),
     ("sleep", sleep),
     ("set-active-expire", |call| flag(call, |server| &server.active_expire_is_off, true)),
     ("set-disable-deny-scripts", |call| flag(call, |server| &server.deny_scripts_is_off, false)),
