@@ -15,7 +15,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLockWriteGuard};
 
 use super::writing;
 use crate::base::number::parse_i64;
@@ -28,6 +28,7 @@ use crate::protocol::encode::append_command;
 use crate::protocol::{CommandResult, ErrorReply, Reply};
 use crate::rdb;
 use crate::server::Server;
+use crate::server::admission::Conditions;
 use crate::server::blocking::Waiting;
 use crate::server::call::{Call, Writes};
 use crate::server::client::{Client, Unblock};
@@ -98,6 +99,8 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
 
 /// Rounds in which values are sent that others may change meanwhile.
 const ROUNDS: usize = 4;
+/// How long a thread sleeps before it looks again whether writes are still paused.
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long a connection is kept after its last use.
 const KEPT: Duration = Duration::from_secs(10);
 /// How many are kept.
@@ -256,7 +259,7 @@ fn move_keys(
 ) -> Result<(), ErrorReply> {
     let mut failed = None;
     for round in 0.. {
-        let mut held = (round == ROUNDS).then(|| server.core.write());
+        let mut held = (round == ROUNDS).then(|| writable(server));
         // What is sent again takes the place of what was sent before.
         let replace = request.replace || round > 0;
         let sent = send(&server.migrations, request, &items, replace, server.now_ms());
@@ -264,7 +267,7 @@ fn move_keys(
         if request.copy {
             break;
         }
-        let mut core = held.take().unwrap_or_else(|| server.core.write());
+        let mut core = held.take().unwrap_or_else(|| writable(server));
         if server.is_replica() {
             // It is not this server's to delete keys any more.
             return Err(failed.unwrap_or_else(|| server.readonly_error()));
@@ -275,6 +278,18 @@ fn move_keys(
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// The dataset, when no pause forbids that it is changed: a failover counts on the stream standing still.
+fn writable(server: &Server) -> RwLockWriteGuard<'_, Core> {
+    loop {
+        let core = server.core.write();
+        if !server.conditions.has(Conditions::PAUSED) {
+            return core;
+        }
+        drop(core);
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Deletes what has arrived and has not changed. Returns what has.
