@@ -1,6 +1,6 @@
 //! The AOF of the running server: the file that the stream's bytes go to, and its rewrites.
 //!
-//! Lock order: the dataset's guard, then the AOF. Bytes leave the stream for the AOF under both, so the file holds the
+//! Lock order: the dataset's guard, the AOF's names (manifest and state), the AOF. Bytes leave the stream for the AOF under both, so the file holds the
 //! stream in order. While the AOF is being turned on its bytes go to a file that no manifest names: what an earlier AOF
 //! left stays as it is until the new base is whole.
 //!
@@ -10,6 +10,8 @@ use std::io::{self, BufWriter};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
 
 use super::Server;
 use super::config::AppendFsync;
@@ -23,8 +25,12 @@ use crate::stream::aof::{AofError, AofFiles, IncrStart, Kept, StreamState};
 
 /// The open incr file.
 pub(super) struct AofWriter {
-    files: AofFiles,
+    /// Manifest and state. Locked before the writer, and for as long as it takes to bring them to the disk, which those who
+    /// append must not wait for.
+    files: Arc<Mutex<AofFiles>>,
     file: Box<dyn File>,
+    /// Earlier files whose ends may not be on the disk yet.
+    unsynced: Vec<Box<dyn File>>,
     state: StreamState,
     /// The offset of the stream at which the file begins.
     start: u64,
@@ -179,8 +185,9 @@ impl Server {
         self.persistence.aof_base_size.store(base, Relaxed);
         self.persistence.aof_is_on.store(true, Relaxed);
         *self.persistence.aof.lock() = Some(AofWriter {
-            files,
+            files: Arc::new(Mutex::new(files)),
             file,
+            unsynced: Vec::new(),
             state,
             start,
             written: offset,
@@ -261,21 +268,25 @@ impl Server {
             tracing::info!("Killing running AOF rewrite child: {}", std::process::id());
         }
         core.stream.stop_aof();
-        if let Some(writer) = self.persistence.aof.lock().take()
-            && writer.awaits_base
-        {
-            writer.files.forget_unnamed_incr();
+        let writer = self.persistence.aof.lock().take();
+        if let Some(writer) = writer.filter(|writer| writer.awaits_base) {
+            writer.files.lock().forget_unnamed_incr();
         }
         self.note_disk();
     }
 
     /// `aof-disable-auto-gc` was changed.
     pub fn delete_aof_history(&self) {
-        if let Some(writer) = &mut *self.persistence.aof.lock()
-            && let Err(error) = writer.files.delete_history()
+        if let Some(files) = self.aof_names()
+            && let Err(error) = files.lock().delete_history()
         {
             tracing::warn!("{error}");
         }
+    }
+
+    /// The manifest and the state of the open AOF.
+    fn aof_names(&self) -> Option<Arc<Mutex<AofFiles>>> {
+        self.persistence.aof.lock().as_ref().map(|writer| writer.files.clone())
     }
 
     // ---- Appending ----
@@ -302,7 +313,7 @@ impl Server {
         let result = written.and_then(|()| {
             if config.appendfsync == AppendFsync::Always && !self.spares_disk() {
                 let began = self.latency.begin();
-                writer.file.sync_data()?;
+                sync_all(writer)?;
                 self.latency.end(event::AOF_FSYNC_ALWAYS, began, self.now_ms());
                 self.persistence.note_synced(self.persistence.aof_history.load(Relaxed), writer.written);
             }
@@ -363,7 +374,7 @@ impl Server {
     /// is tried again.
     pub fn sync_aof(self: &Arc<Self>) {
         let persistence = &self.persistence;
-        let (file, written, history, syncing) = {
+        let (files, written, history, syncing) = {
             let mut aof = persistence.aof.lock();
             let Some(writer) = &mut *aof else { return };
             if !writer.pending.is_empty() || !persistence.aof_write_ok.load(Relaxed) {
@@ -379,11 +390,13 @@ impl Server {
             }
             let syncing = Syncing(self.clone());
             let Ok(file) = writer.file.duplicate() else { return };
-            (file, writer.written, persistence.aof_history.load(Relaxed), syncing)
+            let mut files = std::mem::take(&mut writer.unsynced);
+            files.push(file);
+            (files, writer.written, persistence.aof_history.load(Relaxed), syncing)
         };
         spawn("aof-sync", move || {
             let server = &syncing.0;
-            let synced = file.sync_data();
+            let synced = files.iter().try_for_each(|file| file.sync_data());
             let persistence = &server.persistence;
             if persistence.aof_sync_ok.swap(synced.is_ok(), Relaxed) != synced.is_ok() {
                 if let Err(error) = &synced {
@@ -396,7 +409,12 @@ impl Server {
                     persistence.note_synced(history, written);
                     server.acknowledged();
                 }
-                Err(error) => tracing::warn!("Fail to fsync the AOF file: {error}"),
+                Err(error) => {
+                    tracing::warn!("Fail to fsync the AOF file: {error}");
+                    if let Some(writer) = &mut *persistence.aof.lock() {
+                        writer.unsynced.extend(files);
+                    }
+                }
             }
         });
     }
@@ -408,7 +426,7 @@ impl Server {
         let Some(writer) = &mut *aof else { return Ok(()) };
         writer.pending.extend_from_slice(&bytes);
         self.write_pending(writer);
-        writer.file.sync_data()?;
+        sync_all(writer)?;
         self.persistence.note_synced(self.persistence.aof_history.load(Relaxed), writer.written);
         Ok(())
     }
@@ -418,6 +436,8 @@ impl Server {
     /// The stream has another name: the state file must know before anything is acknowledged under it.
     pub fn note_history(&self, core: &mut Core) {
         let bytes = core.stream.take_for_aof();
+        let Some(files) = self.aof_names() else { return };
+        let files = files.lock();
         let mut aof = self.persistence.aof.lock();
         let Some(writer) = &mut *aof else { return };
         if !bytes.is_empty() {
@@ -426,17 +446,19 @@ impl Server {
         }
         writer.written = core.stream.offset().saturating_sub(writer.pending.len() as u64);
         writer.state = state_of(&core.stream, std::mem::take(&mut writer.state.incrs));
-        save_state(writer);
+        save_state(&files, writer);
     }
 
     /// What the AOF holds belongs to no history that anybody knows, until a rewrite ends.
     pub fn disown_history(&self, replid: &str) {
+        let Some(files) = self.aof_names() else { return };
+        let files = files.lock();
         let mut aof = self.persistence.aof.lock();
         let Some(writer) = &mut *aof else { return };
         writer.state.replid = replid.as_bytes().to_vec();
         writer.state.replid2 = crate::stream::NO_REPLID.to_vec();
         writer.state.second_offset = None;
-        save_state(writer);
+        save_state(&files, writer);
     }
 
     // ---- Rewrites ----
@@ -485,10 +507,11 @@ impl Server {
     /// Opens the incr file that begins at this moment, if there is to be one.
     fn begin_rewrite(&self, core: &mut Core) -> Result<Rewrite, AofError> {
         let is_rdb = self.config().aof_use_rdb_preamble;
-        let bytes = core.stream.take_for_aof();
+        let names = self.aof_names();
+        let mut files = names.as_ref().map(|files| files.lock());
         let mut aof = self.persistence.aof.lock();
-        let writer = match &mut *aof {
-            Some(writer) if !writer.awaits_base => writer,
+        let (files, writer) = match (&mut files, &mut *aof) {
+            (Some(files), Some(writer)) if !writer.awaits_base => (files, writer),
             _ if !self.persistence.has_aof() => {
                 let files = self.aof_files()?;
                 files.create_dir()?;
@@ -496,34 +519,39 @@ impl Server {
             }
             _ => {
                 let writer = self.begin_awaiting_base(core)?;
-                let base = writer.files.temporary_base();
+                let base = writer.files.lock().temporary_base();
                 *aof = Some(writer);
                 return Ok(Rewrite { base, is_rdb, kept: Kept::Unnamed });
             }
         };
+        let bytes = core.stream.take_for_aof();
         if !bytes.is_empty() {
             writer.pending.extend_from_slice(&bytes);
             self.write_pending(writer);
         }
-        // The old file must be complete and on the disk before anything comes after it.
-        let incomplete =
-            |source| AofError::Io { action: "Can't finish the present", path: "AOF file".into(), source };
+        // The old file must be complete before anything comes after it.
         if !writer.pending.is_empty() || writer.is_torn {
-            return Err(incomplete(io::ErrorKind::WriteZero.into()));
+            return Err(AofError::Io {
+                action: "Can't finish the present",
+                path: "AOF file".into(),
+                source: io::ErrorKind::WriteZero.into(),
+            });
         }
-        writer.file.sync_data().map_err(incomplete)?;
         // A replica's stream is its primary's and goes on as it is; the base says in which database.
         if !self.is_replica() {
             core.stream.forget_selected();
         }
-        let (file, sequence) = writer.files.begin_incr()?;
-        writer.file = file;
+        let (file, sequence) = files.begin_incr()?;
+        // It is brought to the disk before anything of the new one counts as synced, by whoever syncs next: not here, where
+        // everybody waits.
+        let old = std::mem::replace(&mut writer.file, file);
+        writer.unsynced.push(old);
         writer.start = core.stream.offset();
         writer.written = writer.start;
         writer.length = 0;
         writer.state.incrs.push(IncrStart { sequence, offset: writer.start });
-        writer.files.save_state(&writer.state)?;
-        Ok(Rewrite { base: writer.files.temporary_base(), is_rdb, kept: Kept::From(sequence) })
+        files.save_state(&writer.state)?;
+        Ok(Rewrite { base: files.temporary_base(), is_rdb, kept: Kept::From(sequence) })
     }
 
     fn begin_awaiting_base(&self, core: &mut Core) -> Result<AofWriter, AofError> {
@@ -533,10 +561,13 @@ impl Server {
             core.stream.forget_selected();
         }
         core.stream.start_aof();
+        // What came before stands in the base.
+        core.stream.take_for_aof();
         let start = core.stream.offset();
         Ok(AofWriter {
-            files,
+            files: Arc::new(Mutex::new(files)),
             file,
+            unsynced: Vec::new(),
             state: state_of(&core.stream, Vec::new()),
             start,
             written: start,
@@ -584,9 +615,8 @@ impl Server {
     }
 
     fn end_rewrite(&self, rewrite: &Rewrite, saving: &Saving) -> Result<(), AofError> {
-        let keep_history = self.config().aof_disable_auto_gc;
-        let mut aof = self.persistence.aof.lock();
-        let is_wanted = aof.is_some() || rewrite.kept == Kept::Nothing;
+        let names = self.aof_names();
+        let is_wanted = names.is_some() || rewrite.kept == Kept::Nothing;
         if saving.cancelled.load(Relaxed) || !is_wanted {
             // Nobody waits for it any more.
             let _ = std::fs::remove_file(&rewrite.base);
@@ -596,43 +626,46 @@ impl Server {
                 source: io::ErrorKind::Interrupted.into(),
             });
         }
-        let mut of_nobody = if aof.is_none() { Some(self.aof_files()?) } else { None };
-        let files = match (&mut *aof, &mut of_nobody) {
-            (Some(writer), _) => &mut writer.files,
-            (None, Some(files)) => files,
-            (None, None) => return Ok(()),
+        let is_open = names.is_some();
+        let names = match names {
+            Some(names) => names,
+            None => Arc::new(Mutex::new(self.aof_files()?)),
         };
+        let mut files = names.lock();
         let named = files.finish_rewrite(rewrite.kept, rewrite.is_rdb)?;
         if let Some(base) = files.manifest().base() {
             tracing::info!("The new AOF base file is {}", base.name);
         }
-        match &mut *aof {
-            Some(writer) => {
-                if let Some(sequence) = named {
-                    writer.state.incrs = vec![IncrStart { sequence, offset: writer.start }];
-                    writer.awaits_base = false;
-                } else if let Kept::From(first) = rewrite.kept {
-                    writer.state.incrs.retain(|incr| incr.sequence >= first);
-                }
-                writer.files.save_state(&writer.state)?;
-                if !keep_history {
-                    writer.files.delete_history()?;
-                }
-                let (_, all) = writer.files.sizes()?;
-                self.persistence.aof_size.store(all, Relaxed);
-                self.persistence.aof_base_size.store(all, Relaxed);
+        if is_open {
+            let state = self.note_rewritten(rewrite, named);
+            if let Some(state) = state {
+                files.save_state(&state)?;
             }
-            None => {
-                if let Some(mut files) = of_nobody {
-                    // What the stream did since is in no file.
-                    files.forget_state()?;
-                    if !keep_history {
-                        files.delete_history()?;
-                    }
-                }
-            }
+            let (_, all) = files.sizes()?;
+            self.persistence.aof_size.store(all, Relaxed);
+            self.persistence.aof_base_size.store(all, Relaxed);
+        } else {
+            // What the stream did since is in no file.
+            files.forget_state()?;
+        }
+        if !self.config().aof_disable_auto_gc {
+            files.delete_history()?;
         }
         Ok(())
+    }
+
+    /// Some incr files are gone, or the open one has a name now. Returns the state that says so, to be saved.
+    fn note_rewritten(&self, rewrite: &Rewrite, named: Option<u64>) -> Option<StreamState> {
+        let mut aof = self.persistence.aof.lock();
+        // It may have been turned off in this moment.
+        let writer = aof.as_mut()?;
+        if let Some(sequence) = named {
+            writer.state.incrs = vec![IncrStart { sequence, offset: writer.start }];
+            writer.awaits_base = false;
+        } else if let Kept::From(first) = rewrite.kept {
+            writer.state.incrs.retain(|incr| incr.sequence >= first);
+        }
+        Some(writer.state.clone())
     }
 
     fn rewrite_ended(&self, rewrite: &Rewrite, saving: &Saving, result: Result<(), AofError>) {
@@ -674,6 +707,15 @@ fn annotation(unix_seconds: u64) -> String {
     format!("#TS:{unix_seconds}\r\n")
 }
 
+/// Brings the files to the disk: first the earlier ones, without which the last says nothing.
+fn sync_all(writer: &mut AofWriter) -> io::Result<()> {
+    for file in &writer.unsynced {
+        file.sync_data()?;
+    }
+    writer.unsynced.clear();
+    writer.file.sync_data()
+}
+
 /// Cuts off what was written in part, so that the file ends with a whole command.
 fn cut_off(writer: &mut AofWriter) {
     writer.is_torn = true;
@@ -689,10 +731,10 @@ fn words_of(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-fn save_state(writer: &AofWriter) {
+fn save_state(files: &AofFiles, writer: &AofWriter) {
     // The files in the folder are of an earlier AOF as long as ours has no name.
     if !writer.awaits_base
-        && let Err(error) = writer.files.save_state(&writer.state)
+        && let Err(error) = files.save_state(&writer.state)
     {
         tracing::warn!("{error}");
     }

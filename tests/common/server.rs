@@ -144,8 +144,9 @@ impl Server {
         let port = free_port();
         let mut process = spawn(program, port, folder.path(), &options);
         loop {
-            let answers =
-                Client::connect(port).and_then(|mut client| client.try_call(&["PING"])).is_ok_and(|reply| !reply.is_error());
+            let answers = Client::connect(port)
+                .and_then(|mut client| client.try_call(&["PING"]))
+                .is_ok_and(|reply| !reply.is_error());
             if answers {
                 return Ok(Server { port, program: program.clone(), options, folder, process });
             }

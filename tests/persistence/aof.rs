@@ -103,7 +103,11 @@ fn a_base_of_commands_is_the_same_dataset() {
     let mut server = Server::start(&options);
     let mut client = server.client();
     dataset::fill(&mut client, true);
-    client.call_args(&["FUNCTION", "LOAD", "#!lua name=kept\nserver.register_function('kept', function() return 1 end)"]);
+    client.call_args(&[
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=kept\nserver.register_function('kept', function() return 1 end)",
+    ]);
     let script = client.call_args(&["SCRIPT", "LOAD", "return 'kept'"]).text();
     rewrite(&mut client);
     assert!(manifest(server.folder()).contains(".base.aof"));
@@ -134,7 +138,8 @@ fn a_real_server_loads_what_was_written() {
         fs::create_dir(copy.path().join("appendonlydir")).expect("made");
         for entry in fs::read_dir(server.folder().join("appendonlydir")).expect("a folder") {
             let entry = entry.expect("an entry");
-            fs::copy(entry.path(), copy.path().join("appendonlydir").join(entry.file_name())).expect("copied");
+            fs::copy(entry.path(), copy.path().join("appendonlydir").join(entry.file_name()))
+                .expect("copied");
         }
         let real = Server::start_in(copy, &valkey, &["--appendonly", "yes"]);
         assert_eq!(real.call("DEBUG DIGEST").text(), digest, "preamble {preamble}");
@@ -167,7 +172,8 @@ fn annotations_are_written_and_do_not_move_the_stream() {
 }
 
 fn old_aof(folder: &Path) {
-    fs::write(folder.join("appendonly.aof"), b"*3\r\n$3\r\nSET\r\n$3\r\nold\r\n$1\r\n1\r\n").expect("written");
+    fs::write(folder.join("appendonly.aof"), b"*3\r\n$3\r\nSET\r\n$3\r\nold\r\n$1\r\n1\r\n")
+        .expect("written");
 }
 
 #[test]

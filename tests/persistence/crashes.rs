@@ -48,7 +48,10 @@ fn everysec_loses_nothing_with_the_process_either() {
 
 #[test]
 fn bases_of_commands_survive_too() {
-    kill_at_random(&[ALWAYS, &["--aof-use-rdb-preamble", "no", "--aof-timestamp-enabled", "yes"]].concat(), 4);
+    kill_at_random(
+        &[ALWAYS, &["--aof-use-rdb-preamble", "no", "--aof-timestamp-enabled", "yes"]].concat(),
+        4,
+    );
 }
 
 fn copy_all(from: &Path, to: &Path) {
@@ -118,7 +121,10 @@ fn any_flipped_bit_is_refused_or_read_over() {
             let place = fastrand::usize(..broken.len());
             broken[place] ^= 1 << fastrand::u8(..8);
             let started = try_broken(folder.path(), &file, &broken);
-            assert!(!is_base || started.is_none(), "a base with a wrong checksum was loaded, flipped at {place}");
+            assert!(
+                !is_base || started.is_none(),
+                "a base with a wrong checksum was loaded, flipped at {place}"
+            );
         }
     }
 }

@@ -80,7 +80,8 @@ fn nobody_else_waits_and_no_write_is_lost() {
     client.ok("RPUSH list a");
     client.ok("SET deleted 1");
     signal(&target, "STOP");
-    let request = ["MIGRATE", "127.0.0.1", &target.port.to_string(), "", "0", "20000", "KEYS", "list", "deleted"];
+    let request =
+        ["MIGRATE", "127.0.0.1", &target.port.to_string(), "", "0", "20000", "KEYS", "list", "deleted"];
     client.send(&request).expect("sent");
     let mut other = source.client();
     wait_until("it is under way", || other.info("blocked_clients") == "1");

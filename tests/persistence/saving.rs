@@ -17,7 +17,9 @@ fn a_failed_save_stops_writes_until_one_succeeds() {
     wait_until("it fails", || client.info("rdb_last_bgsave_status") == "err");
     let refused = client.call("SET k 2").text();
     assert!(
-        refused.starts_with("MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist"),
+        refused.starts_with(
+            "MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist"
+        ),
         "{refused}"
     );
     assert!(refused.ends_with("Please check the Valkey logs for details about the RDB error."), "{refused}");
@@ -88,7 +90,8 @@ fn files_in_the_making_are_kept_apart() {
     client.ok("BGSAVE CANCEL");
     client.ok("CONFIG SET rdb-key-save-delay 0");
     wait_until("SAVE is free again", || !client.call("SAVE").is_error());
-    let names = fs::read_dir(server.folder()).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let names =
+        fs::read_dir(server.folder()).expect("a folder").map(|entry| entry.expect("an entry").file_name());
     assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with("temp-")));
 }
 

@@ -39,7 +39,10 @@ fn replicas_are_waited_for() {
         assert!(primary.wait_for_exit().success());
         wait_until("it has arrived", || replica.call("GET k").text() == "2");
         let log = primary.log();
-        assert!(log.contains("1 of 1 replicas are in sync when shutting down.") && !log.contains("Lagging"), "{log}");
+        assert!(
+            log.contains("1 of 1 replicas are in sync when shutting down.") && !log.contains("Lagging"),
+            "{log}"
+        );
     }
 }
 
@@ -108,7 +111,8 @@ fn the_first_base_of_an_aof_is_waited_for() {
     client.ok("CONFIG SET shutdown-on-sigterm force");
     signal(&server, "TERM");
     assert!(server.wait_for_exit().success());
-    let names = fs::read_dir(server.folder()).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    let names =
+        fs::read_dir(server.folder()).expect("a folder").map(|entry| entry.expect("an entry").file_name());
     assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with("temp-")));
 }
 
