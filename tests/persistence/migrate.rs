@@ -32,7 +32,8 @@ fn every_type_arrives_at_every_server() {
 
 #[test]
 fn options_and_refusals() {
-    let (source, target) = (Server::start(&[]), Server::start(&["--requirepass", "secret"]));
+    let (source, target) = (Server::start(&[]), Server::start(&[]));
+    target.client().ok("CONFIG SET requirepass secret");
     let mut client = source.client();
     client.ok("MSET a 1 b 2");
     assert_eq!(migrate(&mut client, &target, "nothing 0 1000"), "NOKEY");
