@@ -37,7 +37,12 @@ fn consumers(stream: &Stream) -> impl Iterator<Item = &Consumer> {
 }
 
 /// Appends a stream, in the third form `with_active_times`, else in the second. Returns the type of the value.
-pub(super) fn append(out: &mut Vec<u8>, stream: &Stream, with_active_times: bool, packing: &mut Packing) -> u8 {
+pub(super) fn append(
+    out: &mut Vec<u8>,
+    stream: &Stream,
+    with_active_times: bool,
+    packing: &mut Packing,
+) -> u8 {
     let log = stream.log();
     append_len(out, log.node_count() as u64);
     for node in log.nodes() {

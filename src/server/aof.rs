@@ -225,7 +225,7 @@ impl Server {
             }
         }
         self.note_disk();
-        let saving = persistence.saving().map(|saving| saving.kind);
+        let saving = self.saving_that_goes_on().map(|saving| saving.kind);
         match saving {
             Some(SavingKind::Rdb) => tracing::info!(
                 "AOF was enabled but there is already another background operation. An AOF background was scheduled to start when possible."

@@ -293,6 +293,21 @@ impl Server {
         )
     }
 
+    /// What is being saved in the background. One that was cancelled has a moment to notice it, so that a new one can begin as
+    /// soon as the old one was given up.
+    pub fn saving_that_goes_on(&self) -> Option<Saving> {
+        const MOMENT: Duration = Duration::from_millis(100);
+        const PAUSE: Duration = Duration::from_millis(1);
+        let began = Instant::now();
+        loop {
+            let saving = self.persistence.saving()?;
+            if !saving.cancelled.load(Relaxed) || began.elapsed() > MOMENT {
+                return Some(saving);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     /// Begins something that is saved in the background; `false`: something is already.
     pub(super) fn begin_saving(&self, kind: SavingKind, keys_total: u64) -> Option<Saving> {
         let mut saving = self.persistence.saving.lock();

@@ -92,7 +92,7 @@ pub const COMMANDS: &[HostCommand] = &[
 
 fn save(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server();
-    if server.persistence.saving().is_some_and(|saving| saving.kind == SavingKind::Rdb) {
+    if server.saving_that_goes_on().is_some_and(|saving| saving.kind == SavingKind::Rdb) {
         return Err(ErrorReply::new("ERR Background save already in progress"));
     }
     match server.save_now(call.core()) {
@@ -109,7 +109,7 @@ fn bgsave(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
         _ => return Err(ErrorReply::SYNTAX),
     };
     let server = call.server();
-    let saving = server.persistence.saving();
+    let saving = server.saving_that_goes_on();
     if saving.as_ref().is_some_and(|saving| saving.kind == SavingKind::Rdb) {
         return Err(ErrorReply::new("ERR Background save already in progress"));
     }
@@ -146,7 +146,7 @@ fn cancel(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
 
 fn bgrewriteaof(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server();
-    let saving = server.persistence.saving();
+    let saving = server.saving_that_goes_on();
     if saving.as_ref().is_some_and(|saving| saving.kind == SavingKind::Aof) {
         return Err(ErrorReply::new("ERR Background append only file rewriting already in progress"));
     }
