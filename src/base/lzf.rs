@@ -19,25 +19,19 @@ const MIN_MATCH: usize = 3;
 pub struct InvalidLzf;
 
 /// Compresses texts one after the other: what it looks matches up in is made once and not cleared between them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Compressor {
     /// Where each three-byte beginning was last seen, by hash, as `base` plus its position. What is below `base` is of an
     /// earlier text.
-    places: Box<[u32]>,
+    places: Vec<u32>,
     base: u32,
     /// Length of the last text.
     last_len: u32,
 }
 
-/// Slots of a compressor, as a power of two.
+/// Slots used for a text, as a power of two: as many as it has positions, within bounds.
 const MAX_BITS: u32 = 14;
 const MIN_BITS: u32 = 6;
-
-impl Default for Compressor {
-    fn default() -> Self {
-        Compressor { places: vec![0; 1 << MAX_BITS].into_boxed_slice(), base: 1, last_len: 0 }
-    }
-}
 
 impl Compressor {
     /// Appends the compressed `input` to `out`. `false`, and nothing appended, if it would be longer than `max_len` bytes.
@@ -90,7 +84,11 @@ impl Compressor {
     fn begin(&mut self, len: usize) -> Option<u32> {
         let bits = (usize::BITS - len.leading_zeros()).clamp(MIN_BITS, MAX_BITS);
         let len = u32::try_from(len).ok()?;
-        self.base = match self.base.checked_add(self.last_len) {
+        if self.places.len() < 1 << bits {
+            self.places.resize(1 << bits, 0);
+        }
+        // 0 is what unused slots hold.
+        self.base = match self.base.max(1).checked_add(self.last_len) {
             Some(base) if base.checked_add(len).is_some() => base,
             _ => {
                 self.places.fill(0);
@@ -98,7 +96,7 @@ impl Compressor {
             }
         };
         self.last_len = len;
-        (self.base.checked_add(len)).map(|_| u32::BITS - bits)
+        self.base.checked_add(len).map(|_| u32::BITS - bits)
     }
 
     /// Remembers position `at`, and returns an earlier one with the same hash.
