@@ -84,8 +84,7 @@ fn append_entry(out: &mut Vec<u8>, entry: &Entry) {
             };
             append_parts(out, b"ZADD", key, (0..set.len()).filter_map(pair));
         }
-        #[allow(unreachable_patterns, reason = "for kinds of values that come later")]
-        _ => append_command(out, &[b"RESTORE", key, b"0", &dump(entry)]),
+        ValueRef::Stream(_) => append_command(out, &[b"RESTORE", key, b"0", &dump(entry)]),
     }
     if let Some(at_ms) = entry.expire_at_ms() {
         append_command(out, &[b"PEXPIREAT", key, at_ms.to_string().as_bytes()]);
