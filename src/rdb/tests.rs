@@ -147,7 +147,7 @@ fn plain_stream() -> Vec<u8> {
     let mut stream = stream();
     stream.log_mut().trim(&Trim { keep: Keep::Newest(30), approximate: false, limit: 0 });
     let mut bytes = vec![0];
-    bytes[0] = streams::append(&mut bytes, &stream, true, false);
+    bytes[0] = streams::append(&mut bytes, &stream, true, &mut writer::Packing::new(false));
     bytes
 }
 

@@ -49,7 +49,7 @@ pub(super) struct Packing {
 }
 
 impl Packing {
-    fn new(compress: bool) -> Self {
+    pub(super) fn new(compress: bool) -> Self {
         Packing { compress, compressor: None, compressed: Vec::new() }
     }
 }
