@@ -19,6 +19,12 @@ fn every_type_arrives_at_every_server() {
         let (source, target) = (Server::start(&[]), Server::start_program(&program, &[]));
         let mut client = source.client();
         dataset::fill(&mut client, false);
+        if program.path() != Program::ours().path() {
+            // Payloads of streams may be of a version that older servers refuse.
+            for key in client.call("KEYS stream:*").items() {
+                client.call_args(&["DEL", &key.text()]);
+            }
+        }
         let keys: Vec<String> = client.call("KEYS *").items().iter().map(|key| key.text()).collect();
         for key in &keys {
             let words = ["MIGRATE", "127.0.0.1", &target.port.to_string(), key, "0", "5000"];
