@@ -55,7 +55,8 @@ fn of_a_keyspace(criterion: &mut Criterion) {
     group.bench_function("write as RDB", |bencher| {
         let snapshot = keyspace.snapshot();
         let functions = Default::default();
-        let options = rdb::SaveOptions { compression: true, checksum: true, aux: &[], now_ms: 1_000 };
+        let options =
+            rdb::SaveOptions { compression: true, checksum: true, aux: &[], now_ms: 1_000, access: true };
         bencher.iter(|| {
             let contents = rdb::Contents { keyspace: Some(&snapshot), functions: &functions, scripts: &[] };
             rdb::save(contents, &options, &mut std::io::sink(), &mut |_| Ok(()))

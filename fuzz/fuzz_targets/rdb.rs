@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(loaded) = load(&file, false) else { return };
     let functions = Default::default();
     let contents = Contents { keyspace: Some(&loaded.keyspace), functions: &functions, scripts: &[] };
-    let options = SaveOptions { compression: true, checksum: true, aux: &[], now_ms: 1_000_000 };
+    let options = SaveOptions { compression: true, checksum: true, aux: &[], now_ms: 1_000_000, access: true };
     let mut written = Vec::new();
     rdb::save(contents, &options, &mut written, &mut |_| Ok(())).expect("into memory");
     let again = load(&written, true).expect("what was written can be read");

@@ -18,61 +18,94 @@ const MIN_MATCH: usize = 3;
 #[error("invalid LZF data")]
 pub struct InvalidLzf;
 
-/// Compresses `input`; `None` if the result would be longer than `max_len` bytes.
-pub fn compress(input: &[u8], max_len: usize) -> Option<Vec<u8>> {
-    let mut table = Table::for_len(input.len());
-    let mut out = Vec::with_capacity(max_len.min(input.len()));
-    let mut literals_from = 0;
-    let mut at = 0;
-    while at + MIN_MATCH <= input.len() {
-        let Some(length) = table.insert(input, at).and_then(|candidate| {
-            let distance = at - candidate;
-            let length = match_len(input, candidate, at);
-            (distance <= MAX_DISTANCE && length >= MIN_MATCH).then_some((distance, length))
-        }) else {
-            at += 1;
-            continue;
-        };
-        let (distance, length) = length;
-        append_literals(&mut out, &input[literals_from..at]);
-        append_reference(&mut out, distance, length);
-        if out.len() > max_len {
-            return None;
+/// Compresses texts one after the other: what it looks matches up in is made once and not cleared between them.
+#[derive(Debug, Default)]
+pub struct Compressor {
+    /// Where each three-byte beginning was last seen, by hash, as `base` plus its position. What is below `base` is of an
+    /// earlier text.
+    places: Vec<u32>,
+    base: u32,
+    /// Length of the last text.
+    last_len: u32,
+}
+
+/// Slots used for a text, as a power of two: as many as it has positions, within bounds.
+const MAX_BITS: u32 = 14;
+const MIN_BITS: u32 = 6;
+
+impl Compressor {
+    /// Appends the compressed `input` to `out`. `false`, and nothing appended, if it would be longer than `max_len` bytes.
+    pub fn compress(&mut self, input: &[u8], max_len: usize, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        let fits = self.append_compressed(input, max_len, out);
+        if !fits {
+            out.truncate(start);
         }
-        // The last two positions of the match are remembered: enough to find runs and repeats.
-        let end = at + length;
-        for position in end - 2..end {
-            if position + MIN_MATCH <= input.len() {
-                table.insert(input, position);
+        fits
+    }
+
+    fn append_compressed(&mut self, input: &[u8], max_len: usize, out: &mut Vec<u8>) -> bool {
+        let Some(shift) = self.begin(input.len()) else { return false };
+        let start = out.len();
+        let mut literals_from = 0;
+        let mut at = 0;
+        while at + MIN_MATCH <= input.len() {
+            let earlier = self.swap_place(input, at, shift);
+            let reference = earlier.and_then(|earlier| {
+                let distance = at - earlier;
+                let length = match_len(input, earlier, at);
+                (distance <= MAX_DISTANCE && length >= MIN_MATCH).then_some((distance, length))
+            });
+            let Some((distance, length)) = reference else {
+                at += 1;
+                continue;
+            };
+            append_literals(out, &input[literals_from..at]);
+            append_reference(out, distance, length);
+            if out.len() - start > max_len {
+                return false;
             }
+            // The last two positions of the match are remembered: enough to find runs and repeats.
+            let end = at + length;
+            for position in end - 2..end {
+                if position + MIN_MATCH <= input.len() {
+                    self.swap_place(input, position, shift);
+                }
+            }
+            at = end;
+            literals_from = end;
         }
-        at = end;
-        literals_from = end;
-    }
-    append_literals(&mut out, &input[literals_from..]);
-    (out.len() <= max_len).then_some(out)
-}
-
-/// Where each three-byte beginning was last seen, by hash.
-struct Table {
-    positions: Vec<u32>,
-    shift: u32,
-}
-
-impl Table {
-    /// As many slots as positions, within bounds: clearing it must not cost more than a short input.
-    fn for_len(len: usize) -> Table {
-        let bits = (usize::BITS - len.leading_zeros()).clamp(6, 14);
-        Table { positions: vec![0; 1 << bits], shift: 32 - bits }
+        append_literals(out, &input[literals_from..]);
+        out.len() - start <= max_len
     }
 
-    /// Remembers position `at`, and returns an earlier one with the same hash. Position 0 is never found.
-    fn insert(&mut self, input: &[u8], at: usize) -> Option<usize> {
+    /// Forgets the last text. Returns by how much a hash is shifted: a short text uses few slots, so that they stay in the
+    /// nearest cache. `None`: the text is longer than places can say.
+    fn begin(&mut self, len: usize) -> Option<u32> {
+        let bits = (usize::BITS - len.leading_zeros()).clamp(MIN_BITS, MAX_BITS);
+        let len = u32::try_from(len).ok()?;
+        if self.places.len() < 1 << bits {
+            self.places.resize(1 << bits, 0);
+        }
+        // 0 is what unused slots hold.
+        self.base = match self.base.max(1).checked_add(self.last_len) {
+            Some(base) if base.checked_add(len).is_some() => base,
+            _ => {
+                self.places.fill(0);
+                1
+            }
+        };
+        self.last_len = len;
+        self.base.checked_add(len).map(|_| u32::BITS - bits)
+    }
+
+    /// Remembers position `at`, and returns an earlier one with the same hash.
+    fn swap_place(&mut self, input: &[u8], at: usize, shift: u32) -> Option<usize> {
         let prefix = u32::from_le_bytes([input[at], input[at + 1], input[at + 2], 0]);
-        let slot = prefix.wrapping_mul(0x9E37_79B1) >> self.shift;
-        let position = u32::try_from(at).ok()?;
-        let earlier = std::mem::replace(&mut self.positions[slot as usize], position);
-        (earlier != 0 && (earlier as usize) < at).then_some(earlier as usize)
+        let slot = prefix.wrapping_mul(0x9E37_79B1) >> shift;
+        let place = self.base + at as u32;
+        let earlier = std::mem::replace(&mut self.places[slot as usize], place).checked_sub(self.base)?;
+        (earlier < at as u32).then_some(earlier as usize)
     }
 }
 
@@ -154,8 +187,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn compress(input: &[u8], max_len: usize) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        Compressor::default().compress(input, max_len, &mut out).then_some(out)
+    }
+
     fn round_trip(input: &[u8]) -> usize {
         let packed = compress(input, usize::MAX).unwrap();
+        // One that has seen other texts says the same.
+        let mut used = Compressor::default();
+        for before in [&b"understudy understudy"[..], &[b'a'; 5000], &input[..input.len() / 2]] {
+            used.compress(before, usize::MAX, &mut Vec::new());
+        }
+        let mut again = b"before".to_vec();
+        assert!(used.compress(input, usize::MAX, &mut again));
+        assert_eq!(again[6..], packed);
         assert_eq!(decompress(&packed, input.len()).as_deref(), Ok(input));
         packed.len()
     }
@@ -172,6 +218,19 @@ mod tests {
     fn gives_up_when_not_shorter() {
         let noise: Vec<u8> = (0..=255).collect();
         assert_eq!(compress(&noise, noise.len() - 4), None);
+    }
+
+    /// What a compressor remembers is forgotten before its numbers run out.
+    #[test]
+    fn its_numbers_do_not_run_out() {
+        let text = b"abcdefgh abcdefgh abcdefgh";
+        let mut compressor = Compressor { base: u32::MAX - 40, ..Compressor::default() };
+        for _ in 0..5 {
+            let mut packed = Vec::new();
+            assert!(compressor.compress(text, text.len(), &mut packed));
+            assert_eq!(decompress(&packed, text.len()).as_deref(), Ok(&text[..]));
+        }
+        assert!(compressor.base < 1000);
     }
 
     /// The value part of `DUMP` of 40 times `a` on a running server.

@@ -92,6 +92,11 @@ impl Database {
         }
     }
 
+    /// `false`: no hash here has a field that expires.
+    pub fn may_have_expiring_fields(&self) -> bool {
+        !self.field_expiry_index.is_empty()
+    }
+
     /// Takes up to `most` records that are due out of the index and returns the keys that really have expired,
     /// with the number of records taken. Keys whose time was moved get a new record.
     pub(super) fn take_due(&mut self, now_ms: u64, most: usize) -> (Vec<Vec<u8>>, usize) {

@@ -19,6 +19,10 @@ impl ExpiryIndex {
         self.buckets.entry(at_ms / BUCKET_MS).or_default().push(hash);
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
     /// Takes out up to `most` records whose bucket has begun and ended, or is the current one.
     pub fn take_due(&mut self, now_ms: u64, most: usize) -> Vec<u64> {
         let mut due = Vec::new();

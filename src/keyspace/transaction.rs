@@ -42,6 +42,8 @@ pub struct WriteState {
     pub expired_fields: u64,
     /// Are changed keys wanted by client-side caching?
     pub tracking: bool,
+    /// Has the running unit emptied all databases? Whoever publishes the unit takes this.
+    pub flushed_all: bool,
 }
 
 /// Counters of [`WriteState`] that a rollback takes back.
@@ -145,6 +147,7 @@ impl WriteState {
         journal.undo(&mut keyspace.databases);
         let Counts { changes, expired_keys, expired_fields } = self.before;
         (self.changes, self.expired_keys, self.expired_fields) = (changes, expired_keys, expired_fields);
+        self.flushed_all = false;
         self.effects.clear();
         self.events.clear();
         self.messages.clear();
@@ -510,6 +513,7 @@ impl<'k> WriteTxn<'k> {
     /// Empties a database (`None`: all) and returns how many keys went.
     pub fn flush(&mut self, database: Option<usize>) -> usize {
         self.keep_all();
+        self.state.flushed_all |= database.is_none();
         let range = database.map_or(0..self.keyspace.databases.len(), |index| index..index + 1);
         let mut removed = 0;
         for index in range {

@@ -6,6 +6,7 @@
 //!
 //! Invariant: reading never trusts a length, a count or a checksum, and never panics; what is read is whole or an error.
 
+mod commands;
 mod encodings;
 mod reader;
 mod streams;
@@ -14,6 +15,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use commands::save_as_commands;
 pub use reader::{Loaded, Options as LoadOptions, RdbError, load, restore, restore_functions};
 pub use writer::{Contents, Options as SaveOptions, dump, dump_functions, save};
 

@@ -20,7 +20,7 @@ pub enum RdbError {
     Signature,
     #[error("Can't handle RDB format version {0}")]
     Version(String),
-    #[error("Wrong RDB checksum expected: ({expected:x}) but got ({found:x}). Aborting now.")]
+    #[error("Wrong RDB checksum expected: ({expected:x}) but got ({found:x}). Aborting now. RDB CRC error")]
     Checksum { expected: u64, found: u64 },
     #[error("Unknown RDB encoding type {0}")]
     UnknownKind(u8),

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::reader::{RdbError, Source};
-use super::writer::{append_len, append_string};
+use super::writer::{Packing, append_len, append_string};
 use super::{encodings, kind};
 use crate::types::Element;
 use crate::types::stream::{Consumer, Group, Node, Pending, Stream, StreamId};
@@ -37,12 +37,17 @@ fn consumers(stream: &Stream) -> impl Iterator<Item = &Consumer> {
 }
 
 /// Appends a stream, in the third form `with_active_times`, else in the second. Returns the type of the value.
-pub(super) fn append(out: &mut Vec<u8>, stream: &Stream, with_active_times: bool, compress: bool) -> u8 {
+pub(super) fn append(
+    out: &mut Vec<u8>,
+    stream: &Stream,
+    with_active_times: bool,
+    packing: &mut Packing,
+) -> u8 {
     let log = stream.log();
     append_len(out, log.node_count() as u64);
     for node in log.nodes() {
-        append_string(out, &node.first_id().to_bytes(), compress);
-        append_string(out, &listpack(node), compress);
+        append_string(out, &node.first_id().to_bytes(), packing);
+        append_string(out, &listpack(node), packing);
     }
     append_len(out, log.len() as u64);
     append_id(out, log.last_id);
@@ -51,7 +56,7 @@ pub(super) fn append(out: &mut Vec<u8>, stream: &Stream, with_active_times: bool
     append_len(out, log.entries_added);
     append_len(out, stream.group_count() as u64);
     for (name, group) in stream.groups() {
-        append_string(out, name, compress);
+        append_string(out, name, packing);
         append_id(out, group.last_id);
         append_len(out, group.entries_read.unwrap_or(NEVER) as u64);
         append_len(out, group.pending_count() as u64);
@@ -62,7 +67,7 @@ pub(super) fn append(out: &mut Vec<u8>, stream: &Stream, with_active_times: bool
         }
         append_len(out, group.consumer_count() as u64);
         for consumer in group.consumers() {
-            append_string(out, consumer.name(), compress);
+            append_string(out, consumer.name(), packing);
             out.extend_from_slice(&consumer.seen_ms.to_le_bytes());
             if with_active_times {
                 out.extend_from_slice(&consumer.active_ms.unwrap_or(NEVER).to_le_bytes());

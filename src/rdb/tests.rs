@@ -79,7 +79,7 @@ fn write(keyspace: &Keyspace) -> Vec<u8> {
     let functions = Registry::default();
     let contents = Contents { keyspace: Some(keyspace), functions: &functions, scripts: &[] };
     let aux = [("redis-ver", "7.2.4".to_owned())];
-    let options = SaveOptions { compression: true, checksum: true, aux: &aux, now_ms: 1000 };
+    let options = SaveOptions { compression: true, checksum: true, aux: &aux, now_ms: 1000, access: true };
     let mut out = Vec::new();
     save(contents, &options, &mut out, &mut |_| Ok(())).unwrap();
     out
@@ -147,7 +147,7 @@ fn plain_stream() -> Vec<u8> {
     let mut stream = stream();
     stream.log_mut().trim(&Trim { keep: Keep::Newest(30), approximate: false, limit: 0 });
     let mut bytes = vec![0];
-    bytes[0] = streams::append(&mut bytes, &stream, true, false);
+    bytes[0] = streams::append(&mut bytes, &stream, true, &mut writer::Packing::new(false));
     bytes
 }
 

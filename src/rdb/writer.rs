@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{VERSION, VERSION_FIELD_EXPIRY, VERSION_STREAM_ACTIVITY, kind, opcode, packed_string, streams};
 use crate::base::crc64::crc64;
-use crate::base::lzf;
+use crate::base::lzf::Compressor;
 use crate::base::number::parse_i64;
 use crate::keyspace::{AccessPolicy, Entry, Keyspace, ValueRef};
 use crate::scripting::{Registry, Script};
@@ -30,12 +30,29 @@ pub struct Options<'a> {
     /// Fields of the header: `redis-ver`, `repl-id`, …
     pub aux: &'a [(&'a str, String)],
     pub now_ms: u64,
+    /// Does it say when keys were last used, or how often? Only where eviction goes by it are they worth the bytes.
+    pub access: bool,
 }
 
 /// Strings shorter than this are not worth compressing.
 const LEAST_COMPRESSED: usize = 21;
 /// Bytes collected before they are written out.
 const CHUNK: usize = 64 * 1024;
+
+/// Whether strings are compressed, and what that takes.
+pub(super) struct Packing {
+    compress: bool,
+    /// Made when the first string is long enough.
+    compressor: Option<Compressor>,
+    /// The last compressed string.
+    compressed: Vec<u8>,
+}
+
+impl Packing {
+    pub(super) fn new(compress: bool) -> Self {
+        Packing { compress, compressor: None, compressed: Vec::new() }
+    }
+}
 
 struct Writer<'a> {
     out: &'a mut dyn Write,
@@ -63,7 +80,10 @@ pub fn save(
 ) -> io::Result<()> {
     let databases = contents.keyspace.map_or(&[][..], Keyspace::databases);
     let expiring = |entry: &Entry| matches!(entry.value(), ValueRef::Hash(hash) if hash.expiring_len() > 0);
-    let newer = databases.iter().any(|database| database.entries().iter().any(expiring));
+    let newer = databases
+        .iter()
+        .filter(|database| database.may_have_expiring_fields())
+        .any(|database| database.entries().iter().any(expiring));
     let mut writer =
         Writer { out, buffer: Vec::with_capacity(CHUNK * 2), checksum: options.checksum.then_some(0) };
     let magic = if newer { format!("VALKEY{VERSION_FIELD_EXPIRY:03}") } else { format!("REDIS{VERSION:04}") };
@@ -71,12 +91,13 @@ pub fn save(
     for (name, value) in options.aux {
         append_aux(&mut writer.buffer, name, value.as_bytes());
     }
+    let mut packing = Packing::new(options.compression);
     for script in contents.scripts {
         append_aux(&mut writer.buffer, "lua", script.body());
     }
     for library in contents.functions.libraries() {
         writer.buffer.push(opcode::FUNCTION);
-        append_string(&mut writer.buffer, library.code(), options.compression);
+        append_string(&mut writer.buffer, library.code(), &mut packing);
     }
     let mut keys = 0;
     for (index, database) in databases.iter().enumerate().filter(|(_, database)| !database.is_empty()) {
@@ -85,9 +106,9 @@ pub fn save(
         writer.buffer.push(opcode::RESIZE);
         append_len(&mut writer.buffer, database.len() as u64);
         append_len(&mut writer.buffer, database.expiring() as u64);
-        let access = contents.keyspace.map(|keyspace| keyspace.settings().access);
+        let access = contents.keyspace.filter(|_| options.access).map(|keyspace| keyspace.settings().access);
         for entry in database.entries().iter() {
-            append_entry(&mut writer.buffer, entry, access, options);
+            append_entry(&mut writer.buffer, entry, access, options.now_ms, &mut packing);
             if writer.buffer.len() >= CHUNK {
                 writer.flush()?;
             }
@@ -107,11 +128,12 @@ pub fn dump(entry: &Entry) -> Vec<u8> {
     let mut payload = Vec::new();
     let kind_at = payload.len();
     payload.push(0);
+    let packing = &mut Packing::new(true);
     payload[kind_at] = match entry.value() {
         ValueRef::Stream(stream) => {
-            streams::append(&mut payload, stream, streams::has_active_times(stream), true)
+            streams::append(&mut payload, stream, streams::has_active_times(stream), packing)
         }
-        _ => append_value(&mut payload, entry, true),
+        _ => append_value(&mut payload, entry, packing),
     };
     let version = match payload[kind_at] {
         kind::HASH_EXPIRING => VERSION_FIELD_EXPIRY,
@@ -127,9 +149,10 @@ pub fn dump(entry: &Entry) -> Vec<u8> {
 /// The payload of FUNCTION DUMP: all libraries, the version, a checksum.
 pub fn dump_functions(functions: &Registry) -> Vec<u8> {
     let mut payload = Vec::new();
+    let mut packing = Packing::new(true);
     for library in functions.libraries() {
         payload.push(opcode::FUNCTION);
-        append_string(&mut payload, library.code(), true);
+        append_string(&mut payload, library.code(), &mut packing);
     }
     payload.extend_from_slice(&VERSION.to_le_bytes());
     let checksum = crc64(0, &payload);
@@ -139,11 +162,18 @@ pub fn dump_functions(functions: &Registry) -> Vec<u8> {
 
 fn append_aux(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.push(opcode::AUX);
-    append_string(out, name.as_bytes(), false);
-    append_string(out, value, false);
+    let mut plain = Packing::new(false);
+    append_string(out, name.as_bytes(), &mut plain);
+    append_string(out, value, &mut plain);
 }
 
-fn append_entry(out: &mut Vec<u8>, entry: &Entry, access: Option<AccessPolicy>, options: &Options<'_>) {
+fn append_entry(
+    out: &mut Vec<u8>,
+    entry: &Entry,
+    access: Option<AccessPolicy>,
+    now_ms: u64,
+    packing: &mut Packing,
+) {
     if let Some(at) = entry.expire_at_ms() {
         out.push(opcode::EXPIRE_MS);
         out.extend_from_slice(&at.to_le_bytes());
@@ -151,11 +181,11 @@ fn append_entry(out: &mut Vec<u8>, entry: &Entry, access: Option<AccessPolicy>, 
     match access {
         Some(policy @ AccessPolicy::Lfu { .. }) => {
             out.push(opcode::FREQUENCY);
-            out.push(policy.frequency(entry, options.now_ms) as u8);
+            out.push(policy.frequency(entry, now_ms) as u8);
         }
         Some(AccessPolicy::Lru) => {
             // Only what has been idle is worth the bytes.
-            let idle = AccessPolicy::idle_seconds(entry, options.now_ms);
+            let idle = AccessPolicy::idle_seconds(entry, now_ms);
             if idle > 0 {
                 out.push(opcode::IDLE);
                 append_len(out, idle);
@@ -170,15 +200,15 @@ fn append_entry(out: &mut Vec<u8>, entry: &Entry, access: Option<AccessPolicy>, 
     }
     let kind_at = out.len();
     out.push(0);
-    append_string(out, entry.key(), options.compression);
-    out[kind_at] = append_value(out, entry, options.compression);
+    append_string(out, entry.key(), packing);
+    out[kind_at] = append_value(out, entry, packing);
 }
 
 /// Appends a value and returns its type.
-fn append_value(out: &mut Vec<u8>, entry: &Entry, compress: bool) -> u8 {
+fn append_value(out: &mut Vec<u8>, entry: &Entry, packing: &mut Packing) -> u8 {
     match entry.value() {
         ValueRef::String(bytes) => {
-            append_string(out, bytes, compress);
+            append_string(out, bytes, packing);
             kind::STRING
         }
         ValueRef::Integer(number) => {
@@ -187,12 +217,12 @@ fn append_value(out: &mut Vec<u8>, entry: &Entry, compress: bool) -> u8 {
         }
         ValueRef::List(list) => {
             append_len(out, list.len() as u64);
-            list.iter().for_each(|element| append_element(out, element, compress));
+            list.iter().for_each(|element| append_element(out, element, packing));
             kind::LIST
         }
         ValueRef::Set(set) => {
             append_len(out, set.len() as u64);
-            set.iter().for_each(|member| append_element(out, member, compress));
+            set.iter().for_each(|member| append_element(out, member, packing));
             kind::SET
         }
         ValueRef::SortedSet(sorted_set) => {
@@ -200,22 +230,22 @@ fn append_value(out: &mut Vec<u8>, entry: &Entry, compress: bool) -> u8 {
             // From the highest to the lowest, so that a reader adds each at the front of what it has.
             for rank in (0..sorted_set.len()).rev() {
                 let Some((member, score)) = sorted_set.get(rank) else { break };
-                append_element(out, member, compress);
+                append_element(out, member, packing);
                 out.extend_from_slice(&score.to_le_bytes());
             }
             kind::SORTED_SET_BINARY
         }
-        ValueRef::Hash(hash) => append_hash(out, hash, compress),
-        ValueRef::Stream(stream) => streams::append(out, stream, false, compress),
+        ValueRef::Hash(hash) => append_hash(out, hash, packing),
+        ValueRef::Stream(stream) => streams::append(out, stream, false, packing),
     }
 }
 
-fn append_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool) -> u8 {
+fn append_hash(out: &mut Vec<u8>, hash: &Hash, packing: &mut Packing) -> u8 {
     let expiring = hash.expiring_len() > 0;
     append_len(out, hash.len() as u64);
     for field in hash.iter() {
-        append_element(out, field.name, compress);
-        append_element(out, field.value, compress);
+        append_element(out, field.name, packing);
+        append_element(out, field.value, packing);
         if expiring {
             out.extend_from_slice(&field.expire_at_ms.unwrap_or(-1).to_le_bytes());
         }
@@ -223,9 +253,9 @@ fn append_hash(out: &mut Vec<u8>, hash: &Hash, compress: bool) -> u8 {
     if expiring { kind::HASH_EXPIRING } else { kind::HASH }
 }
 
-fn append_element(out: &mut Vec<u8>, element: Element<'_>, compress: bool) {
+fn append_element(out: &mut Vec<u8>, element: Element<'_>, packing: &mut Packing) {
     match element {
-        Element::Bytes(bytes) => append_string(out, bytes, compress),
+        Element::Bytes(bytes) => append_string(out, bytes, packing),
         Element::Integer(number) => append_integer(out, number),
     }
 }
@@ -248,25 +278,32 @@ fn append_integer(out: &mut Vec<u8>, number: i64) {
     }
 }
 
-pub(super) fn append_string(out: &mut Vec<u8>, bytes: &[u8], compress: bool) {
+pub(super) fn append_string(out: &mut Vec<u8>, bytes: &[u8], packing: &mut Packing) {
     // Longer texts are beyond 32 bits, which is all that the format has for integers.
     if bytes.len() <= 11
         && let Some(number) = parse_i64(bytes).filter(|number| i32::try_from(*number).is_ok())
     {
         return append_integer(out, number);
     }
-    if compress
-        && bytes.len() >= LEAST_COMPRESSED
-        && let Some(compressed) = lzf::compress(bytes, bytes.len() - 4)
-    {
-        out.push(packed_string::LZF);
-        append_len(out, compressed.len() as u64);
-        append_len(out, bytes.len() as u64);
-        out.extend_from_slice(&compressed);
+    if packing.compress && bytes.len() >= LEAST_COMPRESSED && append_compressed(out, bytes, packing) {
         return;
     }
     append_len(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
+}
+
+/// Appends `bytes` compressed. `false`: that would be no shorter, and nothing was appended.
+fn append_compressed(out: &mut Vec<u8>, bytes: &[u8], packing: &mut Packing) -> bool {
+    let compressor = packing.compressor.get_or_insert_default();
+    packing.compressed.clear();
+    if !compressor.compress(bytes, bytes.len() - 4, &mut packing.compressed) {
+        return false;
+    }
+    out.push(packed_string::LZF);
+    append_len(out, packing.compressed.len() as u64);
+    append_len(out, bytes.len() as u64);
+    out.extend_from_slice(&packing.compressed);
+    true
 }
 
 pub(super) fn append_len(out: &mut Vec<u8>, len: u64) {

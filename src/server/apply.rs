@@ -20,6 +20,12 @@ impl Server {
             Effect::Directory => {
                 std::env::set_current_dir(&config.dir.0).map_err(|error| format!("Can't chdir: {error}"))
             }
+            Effect::AofHistory => {
+                if !config.aof_disable_auto_gc {
+                    self.delete_aof_history();
+                }
+                Ok(())
+            }
             Effect::AppendOnly => self.turn_aof(executor, config.appendonly),
             Effect::CommandLog => {
                 self.command_log.shorten(config);
@@ -40,25 +46,14 @@ impl Server {
 
     /// `appendonly` was changed.
     fn turn_aof(self: &Arc<Self>, executor: &mut Executor<'_>, on: bool) -> Result<(), String> {
+        let in_transaction = executor.in_unit();
         let core = executor.core_mut();
         if !on {
             self.close_aof(core);
             return Ok(());
         }
-        if self.persistence.has_aof() {
-            return Ok(());
-        }
-        let failed = |error: crate::stream::aof::AofError| {
-            tracing::warn!("{error}");
-            "Unable to turn on AOF. Check server logs.".to_owned()
-        };
-        // What an earlier AOF holds is not this dataset: a rewrite replaces it.
-        let files = self.new_aof_files().map_err(failed)?;
-        self.open_aof(core, files).map_err(failed)?;
-        if !self.rewrite_aof(core).map_err(failed)? {
-            self.persistence.rewrite_is_scheduled.store(true, std::sync::atomic::Ordering::Relaxed);
-        }
-        Ok(())
+        self.turn_aof_on(core, in_transaction)
+            .map_err(|_| "Unable to turn on AOF. Check server logs.".to_owned())
     }
 
     /// Takes over values that are kept where hot paths read them.
@@ -72,6 +67,7 @@ impl Server {
         scripts.insecure_api.store(config.lua_enable_insecure_api, Relaxed);
         self.refresh_memory_limit();
         self.refresh_roles();
+        self.note_disk();
     }
 
     /// CONFIG RESETSTAT.

@@ -34,6 +34,7 @@ pub async fn run(server: Arc<Server>, _reactor: Rc<Reactor>) {
             last_second = Instant::now();
             server.sync_aof();
             server.check_all_output();
+            server.migrations.close_idle();
         }
         if let Some(mut core) = server.core.try_write_for(Duration::from_millis(1)) {
             server.save_if_due(&mut core);

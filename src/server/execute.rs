@@ -749,6 +749,9 @@ pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
         let garbage = core.writes.garbage.take();
         lazy_free::drop_later(garbage.len(), garbage);
     }
+    if std::mem::take(&mut core.writes.flushed_all) {
+        server.dataset_flushed(core);
+    }
     let mut messages = aftermath.messages.into_iter().peekable();
     for (index, event) in aftermath.events.iter().enumerate() {
         while let Some(message) = messages.next_if(|message| message.after_events <= index) {

@@ -52,10 +52,16 @@ impl Server {
         let began = Instant::now();
         self.persistence.last_save_seconds.store(self.now_ms() / 1000, Relaxed);
         if config.appendonly {
-            let files = self.aof_files()?;
-            let fresh = files.is_new();
-            if !fresh {
-                self.load_aof(&files)?;
+            let mut files = self.aof_files()?;
+            if files.upgrade(Path::new(""))? {
+                tracing::info!(
+                    "Successfully migrated an old-style AOF file ({}) into the AOF directory ({}).",
+                    config.appendfilename.to_str(),
+                    config.appenddirname.to_str()
+                );
+            }
+            if !files.is_new() {
+                self.load_aof(&files, true)?;
                 tracing::info!(
                     "DB loaded from append only file: {:.3} seconds",
                     began.elapsed().as_secs_f64()
@@ -68,16 +74,12 @@ impl Server {
         self.load_rdb_at_start()
     }
 
-    fn aof_files(&self) -> Result<AofFiles, AofError> {
+    /// The files of the AOF as they are on the disk now.
+    pub(super) fn aof_files(&self) -> Result<AofFiles, AofError> {
         let config = self.config();
         let (dir, name) =
             (config.appenddirname.to_str().into_owned(), config.appendfilename.to_str().into_owned());
         AofFiles::open(Arc::new(SystemFileSystem), Path::new(""), &dir, &name)
-    }
-
-    /// Opens a new AOF while the server runs.
-    pub fn new_aof_files(&self) -> Result<AofFiles, AofError> {
-        self.aof_files()
     }
 
     fn load_rdb_at_start(self: &Arc<Self>) -> Result<(), LoadingError> {
@@ -134,7 +136,8 @@ impl Server {
         };
         let loaded = rdb::load(input, &options, &mut |bytes, keys| {
             progress.loaded_bytes.store(bytes, Relaxed);
-            brake(self.config().key_load_delay_us, keys);
+            let delay_us = self.config().key_load_delay_us;
+            brake(delay_us, keys, || self.config().key_load_delay_us == delay_us);
             Ok(())
         })?;
         for key in loaded.empty.iter().take(10) {
@@ -201,19 +204,28 @@ impl Server {
 
     // ---- The AOF ----
 
-    /// Loads the base and all incr files, and the stream's history with them.
-    pub fn load_aof(self: &Arc<Self>, files: &AofFiles) -> Result<(), LoadingError> {
+    /// Loads the base and all incr files, and the stream's history with them if `goes_on`: its bytes fill the backlog again.
+    fn load_aof(self: &Arc<Self>, files: &AofFiles, goes_on: bool) -> Result<(), LoadingError> {
+        let (base_bytes, all_bytes) = files.sizes()?;
         let state = files.load_state();
         let manifest = files.manifest().clone();
         let reactor = Reactor::detached(self);
         let mut session = self.loader_session();
         let mut history = None;
         if let Some(base) = manifest.base() {
+            let began = Instant::now();
             let alone = manifest.incrs().is_empty();
             history = self.load_base(files, &base.name, alone, &reactor, &mut session)?;
-            session.select(history.map_or(0, |(_, _, database)| database));
+            if let Some((_, _, database)) = history {
+                session.select(database);
+            }
+            tracing::info!(
+                "DB loaded from base file {}: {:.3} seconds",
+                base.name,
+                began.elapsed().as_secs_f64()
+            );
         }
-        {
+        if goes_on {
             let mut core = self.core.write();
             core.stream.start_backlog(self.config().repl_backlog_size as usize);
             match &state {
@@ -232,13 +244,22 @@ impl Server {
                 }
             }
         }
+        let progress = &self.persistence.loading;
+        progress.total_bytes.store(all_bytes, Relaxed);
+        progress.loaded_bytes.store(base_bytes, Relaxed);
         let last = manifest.incrs().last().map(|incr| incr.sequence);
         for incr in manifest.incrs() {
+            let began = Instant::now();
             let is_last = Some(incr.sequence) == last;
-            self.load_commands(files, &incr.name, 0, is_last, true, &reactor, &mut session)?;
+            self.load_commands(files, &incr.name, 0, is_last, goes_on, &reactor, &mut session)?;
+            tracing::info!(
+                "DB loaded from incr file {}: {:.3} seconds",
+                incr.name,
+                began.elapsed().as_secs_f64()
+            );
         }
         // The stream goes on in the database that its last SELECT chose.
-        if last.is_some() {
+        if goes_on && last.is_some() {
             self.core.write().stream.append_received(b"", Some(session.database));
         }
         Ok(())
@@ -322,6 +343,7 @@ impl Server {
         session: &mut Session,
     ) -> Result<(), LoadingError> {
         let mut executor = Executor::new(self, reactor);
+        let before = self.persistence.loading.loaded_bytes.load(Relaxed);
         // The bytes of a transaction count once it is whole.
         let mut transaction: Option<Vec<u8>> = None;
         let mut queued: Vec<Vec<Vec<u8>>> = Vec::new();
@@ -330,7 +352,9 @@ impl Server {
             count += 1;
             if count.is_multiple_of(COMMANDS_AT_ONCE) {
                 executor.release();
-                brake(self.config().key_load_delay_us, count as u64);
+                self.persistence.loading.loaded_bytes.store(before + reader.valid_len(), Relaxed);
+                let delay_us = self.config().key_load_delay_us;
+                brake(delay_us, count as u64, || self.config().key_load_delay_us == delay_us);
             }
             while executor.hold_write().is_err() {
                 // Only this thread waits: it has no connections.
@@ -405,22 +429,22 @@ impl Server {
         Ok(())
     }
 
-    /// DEBUG LOADAOF: what the AOF holds takes the place of the dataset.
+    /// DEBUG LOADAOF: what the AOF holds takes the place of the dataset. The stream goes on as if nothing had happened.
     pub fn reload_aof(self: &Arc<Self>) -> Result<(), LoadingError> {
         {
-            let mut core = self.core.write();
-            self.sync_aof_now(&mut core)?;
-            core.stream.stop_aof();
+            let mut guard = self.core.write();
+            let core = &mut *guard;
+            self.sync_aof_now(core)?;
             let settings = *core.keyspace.settings();
             let databases = core.keyspace.database_count();
             let old = std::mem::replace(&mut core.keyspace, Keyspace::new(databases, settings));
             lazy_free::drop_later(old.len(), old);
+            core.writes.touch_all(&core.keyspace);
         }
-        let files = self.aof_files()?;
         self.conditions.set(Conditions::LOADING, true);
-        let loaded = self.load_aof(&files);
+        let loaded =
+            self.aof_files().map_err(LoadingError::from).and_then(|files| self.load_aof(&files, false));
         self.conditions.set(Conditions::LOADING, false);
-        self.core.write().stream.start_aof();
         loaded
     }
 }

@@ -4,6 +4,7 @@
 //! stands in [`core::Core`], behind the one guard.
 
 pub mod admission;
+mod aof;
 mod apply;
 pub mod blocking;
 pub mod call;
@@ -42,6 +43,7 @@ pub mod script;
 mod script_workers;
 pub mod scripts_running;
 pub mod session;
+pub mod shutdown;
 pub mod start;
 pub mod stats;
 pub mod table;
@@ -128,8 +130,10 @@ pub struct Server {
     /// 40 hex digits, another at each start.
     pub run_id: String,
     pub cron_loops: AtomicU64,
-    /// Told when the server is to end.
-    ending: tokio::sync::Notify,
+    /// What the end of the server waits for.
+    pub shutdown: shutdown::Shutdown,
+    /// Connections of MIGRATE that are kept.
+    pub migrations: commands::migrate::Connections,
     pub memory_at_start: u64,
     /// The file that the server was started with, absolute.
     pub config_file: Option<PathBuf>,
@@ -170,11 +174,6 @@ impl Server {
         ErrorReply::new("READONLY You can't write against a read only replica.")
     }
 
-    /// What a write is answered after the disk failed.
-    pub fn disk_error(&self) -> ErrorReply {
-        ErrorReply::new("MISCONF")
-    }
-
     /// Is there a user of this name?
     pub fn has_user(&self, name: &[u8]) -> bool {
         self.users.current().get(name).is_some()
@@ -203,11 +202,6 @@ impl Server {
         for client in std::mem::take(&mut *self.held.lock()) {
             client.nudge();
         }
-    }
-
-    /// Lets the process end: `run` returns.
-    pub fn end(&self) {
-        self.ending.notify_one();
     }
 
     /// Forgets what a client waits for. While a script holds the dataset that takes until its end.

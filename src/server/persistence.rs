@@ -1,7 +1,7 @@
-//! Saving: RDB files, the AOF, its rewrites. Everything that takes long runs on a thread over a snapshot; nothing forks.
+//! Saving the dataset: what a save is made of, RDB files, and what is saved by itself. The AOF is in `server::aof`.
 //!
-//! Lock order: the dataset's guard, then the AOF. Bytes leave the stream for the AOF under both, so the file holds the
-//! stream in order.
+//! Everything that takes long runs on a thread over a snapshot; nothing forks. Invariant: at most one save or rewrite goes
+//! on in the background, and two that write at the same time have temporary files of different names.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -13,23 +13,28 @@ use parking_lot::Mutex;
 
 use super::Server;
 use super::admission::Conditions;
+use super::aof::{AofWriter, RewriteLimit};
 use super::command_line::VALKEY_VERSION;
-use super::config::AppendFsync;
+use super::config::MaxmemoryPolicy;
 use super::core::Core;
-use super::latency::event;
-use crate::base::file::{File, FileSystem, SystemFileSystem, append_all};
+use crate::base::file::{FileSystem, SystemFileSystem};
 use crate::keyspace::Snapshot;
+use crate::protocol::ErrorReply;
 use crate::rdb;
 use crate::scripting::{Origin, Registry, Script};
-use crate::stream::Stream;
-use crate::stream::aof::{AofError, AofFiles, IncrStart, StreamState};
 
 /// What INFO persistence shows, and what is going on.
 #[derive(Debug)]
 pub struct Persistence {
-    aof: Mutex<Option<AofWriter>>,
+    pub(super) aof: Mutex<Option<AofWriter>>,
+    /// `appendonly`. Without a file yet if the rewrite that begins it has to wait.
+    pub(super) aof_is_on: AtomicBool,
     /// One BGSAVE or rewrite at a time.
-    saving: Mutex<Option<Saving>>,
+    pub(super) saving: Mutex<Option<Saving>>,
+    /// How often something began to be saved in the background, and how many microseconds the last moment took to be
+    /// held fast: what stands for forks here.
+    pub moments: AtomicU64,
+    pub last_moment_us: AtomicU64,
     pub saves: AtomicU64,
     pub rewrites: AtomicU64,
     pub last_save_seconds: AtomicU64,
@@ -40,6 +45,17 @@ pub struct Persistence {
     pub last_rewrite_ok: AtomicBool,
     pub last_rewrite_took_seconds: AtomicI64,
     pub aof_write_ok: AtomicBool,
+    /// Did the last sync in the background succeed?
+    pub(super) aof_sync_ok: AtomicBool,
+    /// What the system said when the AOF could not be written last.
+    pub(super) aof_error: Mutex<String>,
+    /// DEBUG AOF-FLUSH-SLEEP: what is waited before the AOF is written.
+    pub aof_pause_us: AtomicU64,
+    /// A thread is bringing the AOF to the disk.
+    pub aof_is_syncing: AtomicBool,
+    /// How often that was still so when it was time for the next.
+    pub aof_delayed_syncs: AtomicU64,
+    pub(super) rewrite_limit: Mutex<RewriteLimit>,
     pub rewrite_is_scheduled: AtomicBool,
     pub save_is_scheduled: AtomicBool,
     pub aof_size: AtomicU64,
@@ -48,7 +64,7 @@ pub struct Persistence {
     pub aof_synced_offset: AtomicU64,
     /// Grows when the files begin to hold another history. Odd while its base is not complete: nothing of it counts as
     /// synced until then.
-    aof_history: AtomicU64,
+    pub(super) aof_history: AtomicU64,
     last_attempt_seconds: AtomicU64,
     pub loading: Loading,
 }
@@ -80,27 +96,19 @@ pub enum SavingKind {
     Aof,
 }
 
-/// The open incr file.
-struct AofWriter {
-    files: AofFiles,
-    file: Box<dyn File>,
-    state: StreamState,
-    /// The offset behind the last byte written.
-    written: u64,
-    /// Bytes that could not be written yet.
-    pending: Vec<u8>,
-}
-
-impl std::fmt::Debug for AofWriter {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("AofWriter").field("written", &self.written).finish_non_exhaustive()
-    }
-}
-
 impl Default for Persistence {
     fn default() -> Self {
         Persistence {
             aof: Mutex::default(),
+            aof_is_on: AtomicBool::new(false),
+            moments: AtomicU64::new(0),
+            last_moment_us: AtomicU64::new(0),
+            aof_sync_ok: AtomicBool::new(true),
+            aof_error: Mutex::default(),
+            aof_pause_us: AtomicU64::new(0),
+            aof_is_syncing: AtomicBool::new(false),
+            aof_delayed_syncs: AtomicU64::new(0),
+            rewrite_limit: Mutex::default(),
             saving: Mutex::default(),
             saves: AtomicU64::new(0),
             rewrites: AtomicU64::new(0),
@@ -124,33 +132,8 @@ impl Default for Persistence {
 }
 
 impl Persistence {
-    /// The AOF is to hold another history: that its files are on the disk says nothing until there is a base.
-    pub fn begin_aof_history(&self) {
-        let history = self.aof_history.load(Relaxed);
-        self.aof_history.store(history + 1 + history % 2, Relaxed);
-        self.aof_synced_offset.store(0, Relaxed);
-    }
-
-    /// The base of the stream's history up to `offset` is complete and on the disk.
-    fn base_is_complete(&self, offset: u64) {
-        let history = self.aof_history.load(Relaxed);
-        self.aof_history.store(history + history % 2, Relaxed);
-        self.aof_synced_offset.fetch_max(offset, Relaxed);
-    }
-
-    /// The files of this history are on the disk up to `offset`.
-    fn note_synced(&self, history: u64, offset: u64) {
-        if history.is_multiple_of(2) && history == self.aof_history.load(Relaxed) {
-            self.aof_synced_offset.fetch_max(offset, Relaxed);
-        }
-    }
-
     pub fn saving(&self) -> Option<Saving> {
         self.saving.lock().clone()
-    }
-
-    pub fn has_aof(&self) -> bool {
-        self.aof.lock().is_some()
     }
 }
 
@@ -167,15 +150,18 @@ pub struct Moment {
 impl Server {
     /// Takes the present moment.
     pub fn moment(&self, core: &Core) -> Moment {
+        let began = Instant::now();
         let loaded = self.scripts.all().into_iter().filter(|(_, origin)| *origin == Origin::Load);
-        Moment {
+        let moment = Moment {
             snapshot: core.keyspace.snapshot(),
             functions: self.functions.get(),
             scripts: loaded.map(|(script, _)| script).collect(),
             replid: String::from_utf8_lossy(core.stream.replid()).into_owned(),
             offset: core.stream.offset(),
             database: core.stream.selected().unwrap_or(0),
-        }
+        };
+        self.persistence.last_moment_us.store(began.elapsed().as_micros() as u64, Relaxed);
+        moment
     }
 
     /// Writes a moment as RDB. `progress` counts keys; `cancelled` ends it.
@@ -204,17 +190,21 @@ impl Server {
             checksum: config.rdbchecksum,
             aux: &aux,
             now_ms: self.now_ms(),
+            access: matches!(
+                config.maxmemory_policy,
+                MaxmemoryPolicy::AllkeysLru
+                    | MaxmemoryPolicy::VolatileLru
+                    | MaxmemoryPolicy::AllkeysLfu
+                    | MaxmemoryPolicy::VolatileLfu
+            ),
         };
         let contents = rdb::Contents {
             keyspace: Some(&moment.snapshot),
             functions: &moment.functions,
             scripts: &moment.scripts,
         };
-        rdb::save(contents, &options, out, &mut |keys| {
-            progress.store(keys, Relaxed);
-            brake(self.config().rdb_key_save_delay_us, keys);
-            if cancelled.load(Relaxed) { Err(io::Error::other("cancelled")) } else { Ok(()) }
-        })
+        let mut pace = Pace::new(self, progress, cancelled);
+        rdb::save(contents, &options, out, &mut |keys| pace.key_written(keys))
     }
 
     /// Saves a moment into the file at `path`: written beside it, synced, then renamed.
@@ -249,19 +239,17 @@ impl Server {
     /// SAVE: blocks until the dataset is on the disk.
     pub fn save_now(&self, core: &Core) -> io::Result<()> {
         let moment = self.moment(core);
-        let temporary = PathBuf::from(format!("temp-{}.rdb", std::process::id()));
-        let result = self.save_file(
-            &moment,
-            &self.rdb_path(),
-            &temporary,
-            &AtomicU64::new(0),
-            &AtomicBool::new(false),
-        );
+        let result = self.save_moment(&moment, &AtomicBool::new(false));
         self.saved(&result, core.writes.changes, None);
         result
     }
 
-    fn saved(&self, result: &io::Result<()>, changes: u64, took: Option<Duration>) {
+    /// Writes the RDB file on the calling thread.
+    pub fn save_moment(&self, moment: &Moment, cancelled: &AtomicBool) -> io::Result<()> {
+        self.save_file(moment, &self.rdb_path(), &temporary_save(), &AtomicU64::new(0), cancelled)
+    }
+
+    pub(super) fn saved(&self, result: &io::Result<()>, changes: u64, took: Option<Duration>) {
         let persistence = &self.persistence;
         persistence.last_save_ok.store(result.is_ok(), Relaxed);
         if let Some(took) = took {
@@ -286,12 +274,42 @@ impl Server {
         let save_failed = config.stop_writes_on_bgsave_error
             && !config.save.0.is_empty()
             && !persistence.last_save_ok.load(Relaxed);
-        let failed = save_failed || !persistence.aof_write_ok.load(Relaxed);
+        let failed = save_failed || persistence.aof_has_failed();
         self.conditions.set(Conditions::DISK_ERROR, failed);
     }
 
+    /// What a write is answered after the disk failed.
+    pub fn disk_error(&self) -> ErrorReply {
+        let persistence = &self.persistence;
+        if persistence.last_save_ok.load(Relaxed) && persistence.aof_has_failed() {
+            let error = persistence.aof_error.lock();
+            return ErrorReply::from_text(format!("MISCONF Errors writing to the AOF file: {error}"));
+        }
+        ErrorReply::new(
+            "MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands \
+             that may modify the data set are disabled, because this instance is configured to report errors during writes \
+             if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Valkey logs for details \
+             about the RDB error.",
+        )
+    }
+
+    /// What is being saved in the background. One that was cancelled has a moment to notice it, so that a new one can begin as
+    /// soon as the old one was given up.
+    pub fn saving_that_goes_on(&self) -> Option<Saving> {
+        const MOMENT: Duration = Duration::from_millis(100);
+        const PAUSE: Duration = Duration::from_millis(1);
+        let began = Instant::now();
+        loop {
+            let saving = self.persistence.saving()?;
+            if !saving.cancelled.load(Relaxed) || began.elapsed() > MOMENT {
+                return Some(saving);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     /// Begins something that is saved in the background; `false`: something is already.
-    fn begin_saving(&self, kind: SavingKind, keys_total: u64) -> Option<Saving> {
+    pub(super) fn begin_saving(&self, kind: SavingKind, keys_total: u64) -> Option<Saving> {
         let mut saving = self.persistence.saving.lock();
         if saving.is_some() {
             return None;
@@ -304,6 +322,7 @@ impl Server {
             keys_total,
         };
         *saving = Some(new.clone());
+        self.persistence.moments.fetch_add(1, Relaxed);
         Some(new)
     }
 
@@ -317,20 +336,18 @@ impl Server {
         self.persistence.last_attempt_seconds.store(self.now_ms() / 1000, Relaxed);
         tracing::info!("Background saving started by pid {}", std::process::id());
         let server = self.clone();
-        spawn("bgsave", move || {
-            super::log::mark_background_thread();
-            let temporary = PathBuf::from(format!("temp-{}.rdb", std::process::id()));
+        self.spawn_saving("bgsave", move || {
             let result = server.save_file(
                 &moment,
                 &server.rdb_path(),
-                &temporary,
+                &temporary_background_save(),
                 &saving.keys_written,
                 &saving.cancelled,
             );
             drop(moment);
-            *server.persistence.saving.lock() = None;
             if saving.cancelled.load(Relaxed) {
                 tracing::warn!("Background saving terminated by signal 10");
+                *server.persistence.saving.lock() = None;
                 return;
             }
             server.saved(&result, changes, Some(saving.started.elapsed()));
@@ -338,8 +355,31 @@ impl Server {
                 Ok(()) => tracing::info!("Background saving terminated with success"),
                 Err(_) => tracing::warn!("Background saving error"),
             }
+            *server.persistence.saving.lock() = None;
         });
         true
+    }
+
+    /// Runs `work` on a thread that gives the one place for saving back when it has ended.
+    pub(super) fn spawn_saving(self: &Arc<Self>, name: &str, work: impl FnOnce() + Send + 'static) {
+        let place = Place(self.clone());
+        spawn(name, move || {
+            let _place = place;
+            super::log::mark_background_thread();
+            work();
+        });
+    }
+
+    /// All keys were deleted: what is being saved is not wanted any more, and what was saved is to be empty too.
+    pub fn dataset_flushed(&self, core: &Core) {
+        if self.conditions.has(Conditions::LOADING) {
+            return;
+        }
+        self.cancel_saving(SavingKind::Rdb);
+        if !self.config().save.0.is_empty() {
+            // What went wrong was logged.
+            let _ = self.save_now(core);
+        }
     }
 
     /// Ends what is being saved in the background.
@@ -353,335 +393,6 @@ impl Server {
         }
     }
 
-    // ---- The AOF ----
-
-    /// Opens the AOF that was loaded, or begins one; from then on the stream's bytes go into it.
-    pub fn open_aof(&self, core: &mut Core, files: AofFiles) -> Result<(), AofError> {
-        let mut files = files;
-        let known = files.load_state();
-        let (file, sequence) = match files.open_last_incr()? {
-            Some(open) => open,
-            None => {
-                if files.manifest().base().is_none() {
-                    self.write_first_base(core, &mut files)?;
-                }
-                if !self.is_replica() {
-                    core.stream.forget_selected();
-                }
-                files.begin_incr()?
-            }
-        };
-        let incrs = known.as_ref().map(|state| state.incrs.clone()).unwrap_or_default();
-        let mut state = state_of(&core.stream, incrs);
-        let length = file.len().unwrap_or(0);
-        if state.start_of(sequence).is_none() {
-            state.incrs.push(IncrStart { sequence, offset: core.stream.offset().saturating_sub(length) });
-        }
-        files.save_state(&state)?;
-        core.stream.start_aof();
-        let written = core.stream.offset();
-        self.persistence.aof_synced_offset.store(written, Relaxed);
-        self.persistence.aof_size.store(self.aof_bytes(&files), Relaxed);
-        self.persistence.aof_base_size.store(self.aof_bytes(&files), Relaxed);
-        *self.persistence.aof.lock() = Some(AofWriter { files, file, state, written, pending: Vec::new() });
-        Ok(())
-    }
-
-    fn write_first_base(&self, core: &Core, files: &mut AofFiles) -> Result<(), AofError> {
-        let moment = self.moment(core);
-        let path = files.temporary_base();
-        let write = || {
-            if let Some(dir) = path.parent() {
-                std::fs::create_dir_all(dir)?;
-            }
-            let mut out = BufWriter::new(std::fs::File::create(&path)?);
-            self.write_rdb(&moment, true, &mut out, &AtomicU64::new(0), &AtomicBool::new(false))?;
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-        };
-        write().map_err(|source| AofError::Io {
-            action: "Can't write",
-            path: path.display().to_string(),
-            source,
-        })?;
-        tracing::info!(
-            "Creating AOF base file {}.1.base.rdb on server start",
-            self.config().appendfilename.to_str()
-        );
-        files.finish_rewrite(u64::MAX, true).map(drop)
-    }
-
-    fn aof_bytes(&self, files: &AofFiles) -> u64 {
-        let manifest = files.manifest();
-        let names = manifest.base().into_iter().chain(manifest.incrs());
-        names
-            .filter_map(|file| std::fs::metadata(files.path(&file.name)).ok())
-            .map(|metadata| metadata.len())
-            .sum()
-    }
-
-    /// Appends bytes of the stream to the AOF and makes them as durable as `appendfsync` asks. Call with the guard held
-    /// for the bytes to be in order; it may be released once this has locked.
-    pub fn write_aof(&self, bytes: &[u8]) {
-        let mut aof = self.persistence.aof.lock();
-        if let Some(writer) = &mut *aof {
-            writer.pending.extend_from_slice(bytes);
-            self.write_pending(writer);
-        }
-    }
-
-    fn write_pending(&self, writer: &mut AofWriter) {
-        let config = self.config();
-        let length = writer.pending.len() as u64;
-        let began = self.latency.begin();
-        let written = append_all(&mut *writer.file, &writer.pending);
-        self.latency.end(event::AOF_WRITE, began, self.now_ms());
-        let result = written.and_then(|()| {
-            writer.written += length;
-            self.persistence.aof_size.fetch_add(length, Relaxed);
-            writer.pending.clear();
-            if config.appendfsync == AppendFsync::Always {
-                let began = self.latency.begin();
-                writer.file.sync_data()?;
-                self.latency.end(event::AOF_FSYNC_ALWAYS, began, self.now_ms());
-                self.persistence.note_synced(self.persistence.aof_history.load(Relaxed), writer.written);
-            }
-            Ok(())
-        });
-        let was_ok = self.persistence.aof_write_ok.swap(result.is_ok(), Relaxed);
-        if let Err(error) = result {
-            if was_ok {
-                tracing::warn!("Error writing to the AOF file: {error}");
-            }
-            // What was written in part is cut off again, so that the file ends with a whole command.
-            let start = writer.state.incrs.last().map_or(0, |incr| incr.offset);
-            if let Err(error) = writer.file.truncate(writer.written.saturating_sub(start)) {
-                tracing::warn!("Could not remove short write from the append-only file: {error}");
-            }
-            if config.appendfsync == AppendFsync::Always {
-                tracing::error!(
-                    "Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting..."
-                );
-                std::process::exit(1);
-            }
-        }
-        if was_ok != self.persistence.aof_write_ok.load(Relaxed) {
-            self.note_disk();
-        }
-    }
-
-    /// Once a second: what was written is brought to the disk, if `appendfsync` is everysec; what could not be written
-    /// is tried again.
-    pub fn sync_aof(self: &Arc<Self>) {
-        let (file, written, history) = {
-            let mut aof = self.persistence.aof.lock();
-            let Some(writer) = &mut *aof else { return };
-            if !writer.pending.is_empty() || !self.persistence.aof_write_ok.load(Relaxed) {
-                self.write_pending(writer);
-            }
-            if self.config().appendfsync == AppendFsync::No
-                || writer.written == self.persistence.aof_synced_offset.load(Relaxed)
-            {
-                return;
-            }
-            let Ok(file) = writer.file.duplicate() else { return };
-            (file, writer.written, self.persistence.aof_history.load(Relaxed))
-        };
-        let server = self.clone();
-        spawn("aof-sync", move || match file.sync_data() {
-            Ok(()) => {
-                server.persistence.note_synced(history, written);
-                server.acknowledged();
-            }
-            Err(error) => tracing::warn!("Fail to fsync the AOF file: {error}"),
-        });
-    }
-
-    /// Brings everything to the disk now.
-    pub fn sync_aof_now(&self, core: &mut Core) -> io::Result<()> {
-        let bytes = core.stream.take_for_aof();
-        let mut aof = self.persistence.aof.lock();
-        let Some(writer) = &mut *aof else { return Ok(()) };
-        writer.pending.extend_from_slice(&bytes);
-        self.write_pending(writer);
-        writer.file.sync_data()?;
-        self.persistence.note_synced(self.persistence.aof_history.load(Relaxed), writer.written);
-        Ok(())
-    }
-
-    /// The stream has another name: the state file must know before anything is acknowledged under it.
-    pub fn note_history(&self, core: &mut Core) {
-        let bytes = core.stream.take_for_aof();
-        let mut aof = self.persistence.aof.lock();
-        let Some(writer) = &mut *aof else { return };
-        if !bytes.is_empty() {
-            writer.pending.extend_from_slice(&bytes);
-            self.write_pending(writer);
-        }
-        writer.written = core.stream.offset().saturating_sub(writer.pending.len() as u64);
-        writer.state = state_of(&core.stream, std::mem::take(&mut writer.state.incrs));
-        if let Err(error) = writer.files.save_state(&writer.state) {
-            tracing::warn!("{error}");
-        }
-    }
-
-    /// What the AOF holds belongs to no history that anybody knows, until a rewrite ends.
-    pub fn disown_history(&self, replid: &str) {
-        let mut aof = self.persistence.aof.lock();
-        let Some(writer) = &mut *aof else { return };
-        writer.state.replid = replid.as_bytes().to_vec();
-        writer.state.replid2 = crate::stream::NO_REPLID.to_vec();
-        writer.state.second_offset = None;
-        if let Err(error) = writer.files.save_state(&writer.state) {
-            tracing::warn!("{error}");
-        }
-    }
-
-    /// BGREWRITEAOF, or turning the AOF on. `false`: something is being saved already.
-    pub fn rewrite_aof(self: &Arc<Self>, core: &mut Core) -> Result<bool, AofError> {
-        let Some(saving) = self.begin_saving(SavingKind::Aof, core.keyspace.len() as u64) else {
-            return Ok(false);
-        };
-        let first_incr = match self.begin_rewrite(core) {
-            Ok(first_incr) => first_incr,
-            Err(error) => {
-                *self.persistence.saving.lock() = None;
-                self.persistence.last_rewrite_ok.store(false, Relaxed);
-                tracing::warn!("{error}");
-                return Err(error);
-            }
-        };
-        self.persistence.rewrite_is_scheduled.store(false, Relaxed);
-        let moment = self.moment(core);
-        let offset = moment.offset;
-        tracing::info!("Background append only file rewriting started by pid {}", std::process::id());
-        let server = self.clone();
-        spawn("aof-rewrite", move || {
-            super::log::mark_background_thread();
-            let result = server.write_base(&moment, &saving);
-            drop(moment);
-            let result = result.and_then(|()| server.end_rewrite(first_incr));
-            if result.is_ok() && !saving.cancelled.load(Relaxed) {
-                // It may have been disowned until now.
-                server.note_history(&mut server.core.write());
-                server.persistence.base_is_complete(offset);
-                server.acknowledged();
-            }
-            *server.persistence.saving.lock() = None;
-            server
-                .persistence
-                .last_rewrite_took_seconds
-                .store(saving.started.elapsed().as_secs() as i64, Relaxed);
-            server.persistence.last_rewrite_ok.store(result.is_ok(), Relaxed);
-            match result {
-                Ok(()) => {
-                    server.persistence.rewrites.fetch_add(1, Relaxed);
-                    tracing::info!("Background AOF rewrite finished successfully");
-                }
-                Err(_) if saving.cancelled.load(Relaxed) => {
-                    tracing::warn!("Background AOF rewrite terminated by signal 10");
-                }
-                Err(error) => tracing::warn!("Background AOF rewrite terminated with error: {error}"),
-            }
-        });
-        Ok(true)
-    }
-
-    /// Opens the incr file that begins at this moment.
-    fn begin_rewrite(&self, core: &mut Core) -> Result<u64, AofError> {
-        let bytes = core.stream.take_for_aof();
-        let mut aof = self.persistence.aof.lock();
-        let writer = match &mut *aof {
-            Some(writer) => writer,
-            None => {
-                return Err(AofError::Io {
-                    action: "No AOF",
-                    path: String::new(),
-                    source: io::ErrorKind::NotFound.into(),
-                });
-            }
-        };
-        if !bytes.is_empty() {
-            writer.pending.extend_from_slice(&bytes);
-            self.write_pending(writer);
-        }
-        // The old file must be complete and on the disk before anything comes after it.
-        let incomplete =
-            |source| AofError::Io { action: "Can't finish the present", path: "AOF file".into(), source };
-        if !writer.pending.is_empty() {
-            return Err(incomplete(io::ErrorKind::WriteZero.into()));
-        }
-        writer.file.sync_data().map_err(incomplete)?;
-        // A replica's stream is its primary's and goes on as it is; the base says in which database.
-        if !self.is_replica() {
-            core.stream.forget_selected();
-        }
-        let (file, sequence) = writer.files.begin_incr()?;
-        writer.file = file;
-        writer.written = core.stream.offset();
-        writer.state.incrs.push(IncrStart { sequence, offset: core.stream.offset() });
-        writer.files.save_state(&writer.state)?;
-        Ok(sequence)
-    }
-
-    fn write_base(&self, moment: &Moment, saving: &Saving) -> Result<(), AofError> {
-        let path = match &*self.persistence.aof.lock() {
-            Some(writer) => writer.files.temporary_base(),
-            None => return Ok(()),
-        };
-        let write = || {
-            let mut out = BufWriter::with_capacity(1 << 18, std::fs::File::create(&path)?);
-            self.write_rdb(moment, true, &mut out, &saving.keys_written, &saving.cancelled)?;
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-        };
-        write().map_err(|source| {
-            let _ = std::fs::remove_file(&path);
-            AofError::Io { action: "Can't write", path: path.display().to_string(), source }
-        })
-    }
-
-    fn end_rewrite(&self, first_incr: u64) -> Result<(), AofError> {
-        let keep_history = self.config().aof_disable_auto_gc;
-        let mut aof = self.persistence.aof.lock();
-        let Some(writer) = &mut *aof else { return Ok(()) };
-        let old = writer.files.finish_rewrite(first_incr, true)?;
-        writer.state.incrs.retain(|incr| incr.sequence >= first_incr);
-        writer.files.save_state(&writer.state)?;
-        if !keep_history {
-            writer.files.remove(&old)?;
-        }
-        let size = self.aof_bytes(&writer.files);
-        self.persistence.aof_size.store(size, Relaxed);
-        self.persistence.aof_base_size.store(size, Relaxed);
-        Ok(())
-    }
-
-    /// Turns the AOF off.
-    pub fn close_aof(&self, core: &mut Core) {
-        if let Err(error) = self.sync_aof_now(core) {
-            tracing::warn!("Fail to fsync the AOF file: {error}");
-        }
-        self.cancel_saving(SavingKind::Aof);
-        core.stream.stop_aof();
-        *self.persistence.aof.lock() = None;
-    }
-
-    /// Brings to the disk what must be there when the process ends.
-    pub fn prepare_to_end(&self, core: &mut Core, save: bool) -> io::Result<()> {
-        self.cancel_saving(SavingKind::Rdb);
-        self.cancel_saving(SavingKind::Aof);
-        if let Err(error) = self.sync_aof_now(core) {
-            tracing::warn!("Fail to fsync the AOF file: {error}.");
-        }
-        if save {
-            tracing::info!("Saving the final RDB snapshot before exiting.");
-            if let Err(error) = self.save_now(core) {
-                tracing::warn!("Error trying to save the DB, can't exit.");
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
     // ---- What happens by itself ----
 
     /// Once in a while: save points, scheduled and automatic rewrites.
@@ -690,21 +401,21 @@ impl Server {
         if persistence.saving().is_some() {
             return;
         }
-        if persistence.save_is_scheduled.swap(false, Relaxed) {
-            self.save_in_background(core);
-            return;
-        }
         let config = self.config();
-        if persistence.rewrite_is_scheduled.load(Relaxed) && persistence.has_aof() {
+        let now = self.now_ms() / 1000;
+        if persistence.rewrite_is_scheduled.load(Relaxed) && !persistence.rewrite_limit.lock().holds(now) {
             // What went wrong was logged.
             let _ = self.rewrite_aof(core);
             return;
         }
-        let now = self.now_ms() / 1000;
         let changes = core.writes.changes.saturating_sub(persistence.changes_at_save.load(Relaxed));
         let since_save = now.saturating_sub(persistence.last_save_seconds.load(Relaxed));
         let since_attempt = now.saturating_sub(persistence.last_attempt_seconds.load(Relaxed));
-        let may_try = persistence.last_save_ok.load(Relaxed) || since_attempt > 5;
+        let may_try = persistence.last_save_ok.load(Relaxed) || since_attempt > RETRY_AFTER_SECONDS;
+        if may_try && persistence.save_is_scheduled.swap(false, Relaxed) {
+            self.save_in_background(core);
+            return;
+        }
         for point in &config.save.0 {
             if changes >= point.changes && since_save > point.seconds && may_try {
                 tracing::info!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
@@ -719,6 +430,7 @@ impl Server {
             && config.auto_aof_rewrite_percentage > 0
             && size > config.auto_aof_rewrite_min_size
             && growth >= u128::from(config.auto_aof_rewrite_percentage)
+            && !persistence.rewrite_limit.lock().holds(now)
         {
             tracing::info!("Starting automatic rewriting of AOF on {growth}% growth");
             let _ = self.rewrite_aof(core);
@@ -726,20 +438,71 @@ impl Server {
     }
 }
 
-fn state_of(stream: &Stream, incrs: Vec<IncrStart>) -> StreamState {
-    StreamState {
-        replid: stream.replid().to_vec(),
-        replid2: stream.replid2().to_vec(),
-        second_offset: stream.second_offset(),
-        incrs,
+/// After a save that failed the next one by itself comes this much later.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// The file that SAVE, FLUSHALL and the end of the server write before it takes the name of the RDB file.
+pub(super) fn temporary_save() -> PathBuf {
+    PathBuf::from(format!("temp-{}.rdb", std::process::id()))
+}
+
+/// The same of BGSAVE, which may be ending while another save begins.
+pub(super) fn temporary_background_save() -> PathBuf {
+    PathBuf::from(format!("temp-bg-{}.rdb", std::process::id()))
+}
+
+/// The one place for what is saved in the background; it is free again when this is dropped.
+struct Place(Arc<Server>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        *self.0.persistence.saving.lock() = None;
     }
 }
 
-/// Sleeps as the delay directives ask, which tests use to make saving and loading slow.
-pub fn brake(delay_us: i32, keys: u64) {
+/// What happens after each key that is saved: progress is shown, the delay directive obeyed, a cancellation noticed.
+pub(super) struct Pace<'a> {
+    server: &'a Server,
+    progress: &'a AtomicU64,
+    cancelled: &'a AtomicBool,
+    delay_us: i32,
+}
+
+impl<'a> Pace<'a> {
+    /// Keys after which the configuration is looked at again, unless there is a delay.
+    const KEYS_AT_ONCE: u64 = 256;
+
+    pub fn new(server: &'a Server, progress: &'a AtomicU64, cancelled: &'a AtomicBool) -> Self {
+        Pace { server, progress, cancelled, delay_us: server.config().rdb_key_save_delay_us }
+    }
+
+    pub fn key_written(&mut self, keys: u64) -> io::Result<()> {
+        self.progress.store(keys, Relaxed);
+        if self.delay_us != 0 || keys.is_multiple_of(Self::KEYS_AT_ONCE) {
+            self.delay_us = self.server.config().rdb_key_save_delay_us;
+            brake(self.delay_us, keys, || {
+                !self.cancelled.load(Relaxed) && self.server.config().rdb_key_save_delay_us == self.delay_us
+            });
+        }
+        if self.cancelled.load(Relaxed) { Err(io::Error::other("cancelled")) } else { Ok(()) }
+    }
+}
+
+/// Sleeps as the delay directives ask, which tests use to make saving and loading slow, while `goes_on` says so.
+pub fn brake(delay_us: i32, keys: u64, goes_on: impl Fn() -> bool) {
+    /// How long a cancellation may go unnoticed.
+    const STEP: Duration = Duration::from_millis(5);
     match delay_us {
         0 => {}
-        1.. => std::thread::sleep(Duration::from_micros(delay_us as u64)),
+        1.. => {
+            let until = Instant::now() + Duration::from_micros(delay_us as u64);
+            while let left = until.saturating_duration_since(Instant::now())
+                && !left.is_zero()
+                && goes_on()
+            {
+                std::thread::sleep(left.min(STEP));
+            }
+        }
         _ if keys.is_multiple_of(u64::from(delay_us.unsigned_abs())) => {
             std::thread::sleep(Duration::from_micros(1))
         }
@@ -747,7 +510,8 @@ pub fn brake(delay_us: i32, keys: u64) {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+/// Runs what takes long on a thread.
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
     if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(work) {
         tracing::warn!("Can't start a thread for {name}: {error}");
     }

@@ -25,6 +25,17 @@ fn secrets(command: &str, args: &Args<'_>) -> Vec<usize> {
             .iter()
             .position(|word| word.eq_ignore_ascii_case(b"auth"))
             .map_or(Vec::new(), |index| vec![index + 1, index + 2]),
+        "migrate" => args
+            .iter()
+            .enumerate()
+            .skip(6)
+            .take_while(|(_, word)| !word.eq_ignore_ascii_case(b"keys"))
+            .flat_map(|(index, word)| match word.to_ascii_lowercase().as_slice() {
+                b"auth" => index + 1..index + 2,
+                b"auth2" => index + 1..index + 3,
+                _ => 0..0,
+            })
+            .collect(),
         "config|set" => sensitive_arguments(args),
         "acl|setuser" | "acl|deluser" | "acl|getuser" => (2..args.len()).collect(),
         _ => Vec::new(),
@@ -49,6 +60,10 @@ mod tests {
         assert_eq!(shown("hello", "HELLO 3 auth u p SETNAME x"), "HELLO 3 auth * * SETNAME x");
         assert_eq!(shown("config|set", "CONFIG SET hz 10 RequirePass x"), "CONFIG SET hz 10 RequirePass *");
         assert_eq!(shown("acl|setuser", "ACL SETUSER a on >p"), "ACL SETUSER * * *");
+        assert_eq!(
+            shown("migrate", "MIGRATE h 1 k 0 9 COPY AUTH2 u p KEYS auth a"),
+            "MIGRATE h 1 k 0 9 COPY AUTH2 * * KEYS auth a"
+        );
         assert_eq!(shown("set", "SET a b"), "SET a b");
     }
 }

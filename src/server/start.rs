@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc::UnboundedSender;
@@ -21,8 +20,7 @@ use super::commandstats::CommandStats;
 use super::config::{Config, SharedConfig};
 use super::core::Core;
 use super::reactor::{Arrival, Reactor, adopt};
-use super::roles::{GUARD_PATIENCE, GUARD_PAUSE};
-use super::scripts_running::Kill;
+use super::shutdown::Signals;
 use super::{Server, cron, reactor, table};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::random::Random;
@@ -108,7 +106,8 @@ impl Server {
             deny_scripts_is_off: AtomicBool::new(false),
             config: SharedConfig::new(config),
             config_file,
-            ending: Default::default(),
+            shutdown: Default::default(),
+            migrations: Default::default(),
             memory_at_start: super::memory::used(),
             listening: Mutex::default(),
             listeners: Mutex::default(),
@@ -127,7 +126,11 @@ impl Server {
             acceptor.listen().await?;
             tracing::info!("Server initialized");
             self.conditions.set(Conditions::REPLICA, self.config().replicaof.is_some());
-            self.load().await?;
+            let mut signals = Signals::new()?;
+            tokio::select! {
+                loaded = self.load() => loaded?,
+                () = self.asked_to_end_while_loading(&mut signals) => return Ok(()),
+            }
             let (links, asked) = tokio::sync::mpsc::unbounded_channel();
             tokio::task::spawn_local(super::link::make_links(self.clone(), reactor.clone(), asked));
             self.begin_role(links);
@@ -140,7 +143,8 @@ impl Server {
             if !config.unixsocket.is_empty() {
                 tracing::info!("Ready to accept connections unix");
             }
-            self.ended().await
+            self.ended(&mut signals).await;
+            Ok(())
         })
     }
 
@@ -156,60 +160,6 @@ impl Server {
         let outcome = loaded.await.unwrap_or_else(|_| Err(io::Error::other("the loader panicked").into()));
         self.conditions.set(Conditions::LOADING, false);
         Ok(outcome?)
-    }
-
-    /// Waits for what ends the server: SHUTDOWN, or a signal after which everything could be saved.
-    async fn ended(&self) -> Result<(), StartError> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        loop {
-            let options = tokio::select! {
-                () = self.ending.notified() => break,
-                _ = terminate.recv() => {
-                    tracing::warn!("Received SIGTERM scheduling shutdown...");
-                    self.config().shutdown_on_sigterm
-                }
-                _ = interrupt.recv() => {
-                    tracing::warn!("Received SIGINT scheduling shutdown...");
-                    self.config().shutdown_on_sigint
-                }
-            };
-            tracing::warn!("User requested shutdown...");
-            let save = options.save || (!options.nosave && !self.config().save.0.is_empty());
-            let mut core = self.core_without_script().await;
-            if self.prepare_to_end(&mut core, save).is_ok() || options.force {
-                break;
-            }
-        }
-        self.stop_listening();
-        let config = self.config();
-        if !config.unixsocket.is_empty() {
-            tracing::info!("Removing the unix socket file.");
-            // It may have been removed by somebody else.
-            let _ = std::fs::remove_file(config.unixsocket.as_path());
-        }
-        tracing::warn!("Valkey is now ready to exit, bye bye...");
-        Ok(())
-    }
-}
-
-impl Server {
-    /// The dataset, for an end that was asked for by a signal: a script that is busy when the time of patience is over is
-    /// undone first.
-    async fn core_without_script(&self) -> RwLockWriteGuard<'_, Core> {
-        let patience = Duration::from_millis(self.config().busy_reply_threshold_ms);
-        loop {
-            if let Some(core) = self.core.try_write_for(GUARD_PATIENCE) {
-                return core;
-            }
-            // The history of a primary cannot be changed here: its scripts are waited for.
-            let script = self.scripts_running.holder().filter(|script| !script.is_replicated);
-            if let Some(script) = script.filter(|script| script.started.elapsed() > patience) {
-                script.stop(Kill::Rollback);
-            }
-            tokio::time::sleep(GUARD_PAUSE).await;
-        }
     }
 }
 

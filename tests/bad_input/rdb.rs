@@ -31,7 +31,8 @@ fn load_and_use(bytes: &[u8]) -> bool {
     let Ok(loaded) = load(bytes) else { return false };
     let functions = Default::default();
     let contents = rdb::Contents { keyspace: Some(&loaded.keyspace), functions: &functions, scripts: &[] };
-    let options = rdb::SaveOptions { compression: true, checksum: true, aux: &[], now_ms: 1_000_000 };
+    let options =
+        rdb::SaveOptions { compression: true, checksum: true, aux: &[], now_ms: 1_000_000, access: true };
     let mut written = Vec::new();
     rdb::save(contents, &options, &mut written, &mut |_| Ok(())).expect("into memory");
     let again = load(&written).expect("what was written can be read");

@@ -134,6 +134,41 @@ impl Server {
         server
     }
 
+    /// As [`start_in`](Self::start_in); one that ends by itself leaves its folder, its status and what it logged.
+    pub fn try_start_in(
+        folder: tempfile::TempDir,
+        program: &Program,
+        options: &[&str],
+    ) -> Result<Server, (tempfile::TempDir, ExitStatus, String)> {
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let port = free_port();
+        let mut process = spawn(program, port, folder.path(), &options);
+        loop {
+            let answers = Client::connect(port)
+                .and_then(|mut client| client.try_call(&["PING"]))
+                .is_ok_and(|reply| !reply.is_error());
+            if answers {
+                return Ok(Server { port, program: program.clone(), options, folder, process });
+            }
+            if let Some(status) = process.try_wait().expect("a process") {
+                let log = fs::read(folder.path().join("log")).unwrap_or_default();
+                return Err((folder, status, String::from_utf8_lossy(&log).into_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts again, and returns while it is still loading.
+    pub fn restart_loading(&mut self, options: &[&str]) {
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        self.process = spawn(&self.program, self.port, self.folder.path(), &options);
+        let port = self.port;
+        wait_for("it says that it is loading", || {
+            let reply = Client::connect(port).and_then(|mut client| client.try_call(&["PING"])).ok()?;
+            reply.text().starts_with("LOADING").then_some(())
+        });
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

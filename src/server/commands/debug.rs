@@ -8,7 +8,10 @@ use crate::base::number::{parse_f64, parse_i64};
 use crate::command::{Audience, Command, Flags, Group};
 use crate::keyspace::{Digest, Entry, ValueRef};
 use crate::protocol::{ErrorReply, Reply};
+use crate::server::admission::Conditions;
+use crate::server::blocking::Waiting;
 use crate::server::call::{Call, Writes};
+use crate::server::client::Unblock;
 use crate::server::config::{ProtectedAction, parse_memory};
 use crate::server::table::{HostCommand, HostHandler, HostOutcome, WritingFn};
 
@@ -27,6 +30,8 @@ pub const COMMANDS: &[HostCommand] = &[HostCommand {
 }];
 
 const HELP: &[&str] = &[
+    "AOF-FLUSH-SLEEP <microseconds>",
+    "    Sleep so long before the AOF is written, each time.",
     "CHANGE-REPL-ID",
     "    Give the stream a new name, so that replicas get the whole dataset when they connect next.",
     "CONFIG-REWRITE-FORCE-ALL",
@@ -82,6 +87,12 @@ const HELP: &[&str] = &[
 type Subcommand = (&'static str, WritingFn);
 
 const SUBCOMMANDS: &[Subcommand] = &[
+    ("aof-flush-sleep", |call| {
+        let pause_us = parse_i64(argument(call, 2)?).and_then(|pause_us| u64::try_from(pause_us).ok());
+        let pause_us = pause_us.ok_or(ErrorReply::NOT_AN_INTEGER)?;
+        call.server().persistence.aof_pause_us.store(pause_us, Relaxed);
+        Ok(Reply::Ok.into())
+    }),
     ("sleep", sleep),
     ("set-active-expire", |call| flag(call, |server| &server.active_expire_is_off, true)),
     ("set-disable-deny-scripts", |call| flag(call, |server| &server.deny_scripts_is_off, false)),
@@ -117,15 +128,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("object", object),
     ("populate", populate),
     ("reload", reload),
-    ("loadaof", |call| {
-        call.executor.finish_batch();
-        match call.server().reload_aof() {
-            Ok(()) => Ok(Reply::Ok.into()),
-            Err(error) => {
-                Err(ErrorReply::from_text(format!("ERR Error trying to load the AOF files: {error}")))
-            }
-        }
-    }),
+    ("loadaof", load_aof),
     ("protocol", protocol),
     ("log", |call| {
         let message = String::from_utf8_lossy(argument(call, 2)?).into_owned();
@@ -261,6 +264,29 @@ fn reload(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
             "ERR Error trying to load the RDB dump, check server logs: {error}"
         ))),
     }
+}
+
+/// On a thread, as at the start of the server, so that others are answered LOADING and not kept waiting.
+fn load_aof(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
+    argument_count(call, 2)?;
+    let (server, client) = (call.server().clone(), call.session.client.clone());
+    server.conditions.set(Conditions::LOADING, true);
+    let begun = std::thread::Builder::new().name("loader".into()).spawn(move || {
+        let reply = match server.reload_aof() {
+            Ok(()) => Reply::Ok,
+            Err(error) => Reply::Error(ErrorReply::from_text(format!(
+                "ERR Error trying to load the AOF files, check server logs: {error}"
+            ))),
+        };
+        client.send(&reply);
+        client.unblock(Unblock::Answered);
+    });
+    begun.map_err(|error| ErrorReply::from_text(format!("ERR Can't start a thread: {error}")))?;
+    Ok(HostOutcome::Wait(Waiting {
+        timeout: None,
+        on_timeout: Box::new(|_| Reply::Error(ErrorReply::new("ERR still loading"))),
+        interruptible: false,
+    }))
 }
 
 fn argument_count(call: &Call<'_, '_, Writes>, count: usize) -> Result<(), ErrorReply> {

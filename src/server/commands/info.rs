@@ -143,6 +143,9 @@ fn server_section(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
     lines.put("hz", config.hz);
     lines.put("configured_hz", config.hz);
     lines.put("clients_hz", config.hz);
+    if let Some(left) = server.shutdown.milliseconds_left(server.now_ms()) {
+        lines.put("shutdown_in_milliseconds", left);
+    }
     lines.put("lru_clock", (server.now_ms() / 1000) & 0xff_ffff);
     lines.put("executable", std::env::current_exe().unwrap_or_default().display());
     lines.put("config_file", server.config_file.as_deref().unwrap_or("".as_ref()).display());
@@ -174,7 +177,7 @@ fn clients(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("total_blocking_keys_on_nokey", core.keys_that_wake_without());
 }
 
-fn memory(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
+fn memory(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     let config = server.config();
     let memory = server.memory();
     lines.put_bytes("used_memory", memory.used);
@@ -199,7 +202,12 @@ fn memory(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
     );
     lines.put("mem_fragmentation_bytes", memory.resident.saturating_sub(memory.used));
     lines.put("mem_not_counted_for_evict", 0);
+    lines.put("mem_clients_slaves", 0);
     lines.put("mem_clients_normal", 0);
+    // One copy of the stream serves the backlog and all replicas.
+    let stream = core.stream.backlog().map_or(0, |backlog| backlog.memory());
+    lines.put("mem_replication_backlog", stream);
+    lines.put("mem_total_replication_buffers", stream);
     lines.put("mem_allocator", "jemalloc-5.3.0");
     lines.put("mem_overhead_db_hashtable_rehashing", 0);
     lines.put("lazyfree_pending_objects", lazy_free::pending());
@@ -252,10 +260,10 @@ fn persistence(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     if has_aof {
         lines.put("aof_current_size", persistence.aof_size.load(Relaxed));
         lines.put("aof_base_size", persistence.aof_base_size.load(Relaxed));
-        lines.put("aof_pending_rewrite", 0);
+        lines.put("aof_pending_rewrite", u8::from(persistence.rewrite_is_scheduled.load(Relaxed)));
         lines.put("aof_buffer_length", 0);
-        lines.put("aof_pending_bio_fsync", 0);
-        lines.put("aof_delayed_fsync", 0);
+        lines.put("aof_pending_bio_fsync", u8::from(persistence.aof_is_syncing.load(Relaxed)));
+        lines.put("aof_delayed_fsync", persistence.aof_delayed_syncs.load(Relaxed));
     }
     if loading {
         let progress = &persistence.loading;
@@ -300,8 +308,10 @@ fn stats(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("pubsub_channels", server.pubsub.name_count(Subject::Channel));
     lines.put("pubsub_patterns", server.pubsub.name_count(Subject::Pattern));
     lines.put("pubsubshard_channels", server.pubsub.name_count(Subject::ShardChannel));
-    lines.put("latest_fork_usec", 0);
-    lines.put("total_forks", 0);
+    // Nothing forks: what stands for it is that a moment of the dataset is held fast.
+    lines.put("latest_fork_usec", server.persistence.last_moment_us.load(Relaxed));
+    lines.put("total_forks", server.persistence.moments.load(Relaxed));
+    lines.put("migrate_cached_sockets", server.migrations.len());
     lines.put("tracking_total_keys", 0);
     lines.put("tracking_total_items", 0);
     lines.put("tracking_total_prefixes", 0);

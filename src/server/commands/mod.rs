@@ -15,6 +15,7 @@ pub mod hyperloglog;
 pub mod info;
 pub mod latency;
 pub mod memory;
+pub mod migrate;
 pub mod monitor;
 pub mod persistence;
 pub mod pubsub;
@@ -44,6 +45,7 @@ pub const FAMILIES: &[&[HostCommand]] = &[
     info::COMMANDS,
     latency::COMMANDS,
     memory::COMMANDS,
+    migrate::COMMANDS,
     monitor::COMMANDS,
     persistence::COMMANDS,
     server::COMMANDS,

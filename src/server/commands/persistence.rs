@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::{plain, reading, writing};
 use crate::command::{Argument, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
+use crate::server::blocking::Waiting;
 use crate::server::call::{Call, Reads, Writes};
+use crate::server::config::ShutdownOptions;
 use crate::server::persistence::SavingKind;
 use crate::server::table::{HostCommand, HostOutcome};
 
@@ -90,7 +92,7 @@ pub const COMMANDS: &[HostCommand] = &[
 
 fn save(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server();
-    if server.persistence.saving().is_some_and(|saving| saving.kind == SavingKind::Rdb) {
+    if server.saving_that_goes_on().is_some_and(|saving| saving.kind == SavingKind::Rdb) {
         return Err(ErrorReply::new("ERR Background save already in progress"));
     }
     match server.save_now(call.core()) {
@@ -107,30 +109,36 @@ fn bgsave(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
         _ => return Err(ErrorReply::SYNTAX),
     };
     let server = call.server();
-    match server.persistence.saving() {
-        Some(saving) if saving.kind == SavingKind::Rdb => {
-            Err(ErrorReply::new("ERR Background save already in progress"))
-        }
-        Some(_) if schedule => {
-            server.persistence.save_is_scheduled.store(true, Relaxed);
-            Ok(Reply::Status("Background saving scheduled".into()).into())
-        }
-        Some(_) => Err(ErrorReply::new(
-            "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
-        )),
-        None => {
-            server.save_in_background(call.core());
-            Ok(Reply::Status("Background saving started".into()).into())
-        }
+    let saving = server.saving_that_goes_on();
+    if saving.as_ref().is_some_and(|saving| saving.kind == SavingKind::Rdb) {
+        return Err(ErrorReply::new("ERR Background save already in progress"));
     }
+    let in_transaction = call.executor.in_unit();
+    if saving.is_none() && !in_transaction {
+        server.save_in_background(call.core());
+        return Ok(Reply::Status("Background saving started".into()).into());
+    }
+    if !schedule && !in_transaction {
+        return Err(ErrorReply::new(
+            "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
+        ));
+    }
+    server.persistence.save_is_scheduled.store(true, Relaxed);
+    tracing::info!(
+        "Background saving scheduled {}",
+        if schedule { "due to user request" } else { "to run after transaction execution" }
+    );
+    Ok(Reply::Status("Background saving scheduled".into()).into())
 }
 
 fn cancel(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server();
     if server.cancel_saving(SavingKind::Rdb) {
+        tracing::info!("Background saving will be aborted due to user request");
         return Ok(Reply::Status("Background saving cancelled".into()).into());
     }
     if server.persistence.save_is_scheduled.swap(false, Relaxed) {
+        tracing::info!("Scheduled background saving will be cancelled due to user request");
         return Ok(Reply::Status("Scheduled background saving cancelled".into()).into());
     }
     Err(ErrorReply::new("ERR Background saving is currently not in progress or scheduled"))
@@ -138,20 +146,16 @@ fn cancel(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
 
 fn bgrewriteaof(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     let server = call.server();
-    if !server.persistence.has_aof() {
-        return Err(ErrorReply::new(
-            "ERR The append-only file is off: turn it on with CONFIG SET appendonly yes",
-        ));
+    let saving = server.saving_that_goes_on();
+    if saving.as_ref().is_some_and(|saving| saving.kind == SavingKind::Aof) {
+        return Err(ErrorReply::new("ERR Background append only file rewriting already in progress"));
     }
-    match server.persistence.saving() {
-        Some(saving) if saving.kind == SavingKind::Aof => {
-            return Err(ErrorReply::new("ERR Background append only file rewriting already in progress"));
-        }
-        Some(_) => {
-            server.persistence.rewrite_is_scheduled.store(true, Relaxed);
-            return Ok(Reply::Status("Background append only file rewriting scheduled".into()).into());
-        }
-        None => {}
+    server.forgive_rewrite_failures();
+    // Within a transaction it waits for the end, so that it holds all of it or nothing.
+    if saving.is_some() || call.executor.in_unit() {
+        server.persistence.rewrite_is_scheduled.store(true, Relaxed);
+        tracing::info!("Background append only file rewriting scheduled.");
+        return Ok(Reply::Status("Background append only file rewriting scheduled".into()).into());
     }
     match server.rewrite_aof(call.core_mut()) {
         Ok(_) => Ok(Reply::Status("Background append only file rewriting started".into()).into()),
@@ -162,39 +166,48 @@ fn bgrewriteaof(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorRep
 }
 
 fn shutdown(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
-    let (mut save, mut nosave, mut force, mut abort) = (false, false, false, false);
+    let mut options = ShutdownOptions::default();
+    let mut abort = false;
     for word in &call.args[1..] {
         match word.to_ascii_lowercase().as_slice() {
-            b"save" => save = true,
-            b"nosave" => nosave = true,
-            b"force" => force = true,
+            b"save" => options.save = true,
+            b"nosave" => options.nosave = true,
+            b"now" => options.now = true,
+            b"force" => options.force = true,
+            b"safe" => options.safe = true,
+            b"failover" => options.failover = true,
             b"abort" => abort = true,
-            // There is nobody that an ending server waits for yet.
-            b"now" => {}
             _ => return Err(ErrorReply::SYNTAX),
         }
     }
-    if (save && nosave) || (abort && call.args.len() > 2) {
+    if (options.save && options.nosave) || (abort && call.args.len() > 2) {
         return Err(ErrorReply::SYNTAX);
     }
+    let server = call.server();
     if abort {
+        if server.shutdown.abort() {
+            return Ok(Reply::Ok.into());
+        }
         return Err(ErrorReply::new("ERR No shutdown in progress."));
     }
-    let server = call.server();
-    tracing::warn!("User requested shutdown...");
+    if options.failover {
+        return Err(ErrorReply::new("ERR SHUTDOWN FAILOVER is only supported in cluster mode."));
+    }
     if call.executor.hold_write().is_err() {
-        if nosave {
+        if options.nosave {
             // What the busy script has done so far is given up with everything else.
-            server.stop_listening();
+            tracing::info!("User requested shutdown...");
+            server.leave();
             std::process::exit(0);
         }
         return Err(server.scripts_running.busy_error());
     }
-    let save = save || (!nosave && !server.config().save.0.is_empty());
-    if server.prepare_to_end(call.executor.core_mut(), save).is_err() && !force {
-        tracing::warn!("Errors trying to shut down the server. Check the logs for more information.");
-        return Err(ErrorReply::new("ERR Errors trying to SHUTDOWN. Check logs."));
-    }
-    server.end();
-    Ok(Reply::None.into())
+    let shown = super::client::describe(server, &call.session.client);
+    server.shutdown.ask(options, &call.session.client, shown);
+    // If the server does not end, the client is told so.
+    Ok(HostOutcome::Wait(Waiting {
+        timeout: None,
+        on_timeout: Box::new(|_| Reply::Error(ErrorReply::new("ERR Errors trying to SHUTDOWN. Check logs."))),
+        interruptible: false,
+    }))
 }

@@ -48,6 +48,7 @@ pub struct Manifest {
     incrs: Vec<NamedFile>,
     last_base: u64,
     last_incr: u64,
+    last_history_incr: u64,
 }
 
 impl Manifest {
@@ -101,7 +102,13 @@ impl Manifest {
                 self.last_base = sequence;
                 self.base = Some(file);
             }
-            b'h' => self.history.push(file),
+            b'h' => {
+                if file.name.contains(".incr.") {
+                    // Its name is taken until it is deleted.
+                    self.last_history_incr = self.last_history_incr.max(sequence);
+                }
+                self.history.push(file);
+            }
             b'i' if sequence <= self.last_incr => return Err(ManifestError::Order),
             b'i' => {
                 self.last_incr = sequence;
@@ -139,7 +146,7 @@ impl Manifest {
     }
 
     pub(super) fn next_incr_sequence(&self) -> u64 {
-        self.last_incr + 1
+        self.last_incr.max(self.last_history_incr) + 1
     }
 
     pub(super) fn next_base_sequence(&self) -> u64 {
@@ -156,13 +163,14 @@ impl Manifest {
         self.base = Some(NamedFile { name, sequence });
     }
 
-    /// A new base holds all that the old one and the incr files before `first_incr` held.
+    /// A new base holds all that the old one and the incr files before `first_incr` held. The last to become history is
+    /// named first.
     pub(super) fn replace_base(&mut self, name: String, sequence: u64, first_incr: u64) {
-        self.history.extend(self.base.take());
-        let (old, kept) =
+        let (old, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.incrs).into_iter().partition(|incr| incr.sequence < first_incr);
-        self.history.extend::<Vec<_>>(old);
         self.incrs = kept;
+        let replaced = old.into_iter().chain(self.base.take());
+        self.history.splice(0..0, replaced);
         self.set_base(name, sequence);
     }
 

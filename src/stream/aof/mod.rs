@@ -30,12 +30,23 @@ pub struct AofFiles {
     manifest: Manifest,
 }
 
+/// Which incr files go on after a rewrite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// That of this sequence, which was begun with the rewrite, and later ones.
+    From(u64),
+    /// The one without a name, which gets one now.
+    Unnamed,
+    /// None: nobody writes one.
+    Nothing,
+}
+
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AofError {
     #[error("{0}")]
     Manifest(#[from] ManifestError),
-    #[error("{action} {path}: {source}")]
+    #[error("{action} {path} : {source}")]
     Io { action: &'static str, path: String, source: io::Error },
 }
 
@@ -47,9 +58,13 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AofErr
     move |source| AofError::Io { action, path, source }
 }
 
+/// In the words of the system.
+fn no_such_file() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOENT)
+}
+
 impl AofFiles {
-    /// Opens the AOF `name` in the folder `dir`, which is `appenddirname` below `data_dir`. An AOF of a single file in
-    /// `data_dir`, as old servers wrote it, becomes the base.
+    /// Opens the AOF `name` in the folder `dir`, which is `appenddirname` below `data_dir`.
     pub fn open(
         files: Arc<dyn FileSystem>,
         data_dir: &Path,
@@ -67,23 +82,40 @@ impl AofFiles {
             let bytes =
                 file::read_all(&*file, MANIFEST_LIMIT).map_err(failed("Fatal error: can't read", &path))?;
             aof.manifest = Manifest::parse(&bytes)?;
-        } else {
-            aof.upgrade(data_dir)?;
         }
         Ok(aof)
     }
 
-    fn upgrade(&mut self, data_dir: &Path) -> Result<(), AofError> {
-        let old = data_dir.join(&self.name);
-        if !self.exists(&old)? {
-            return Ok(());
+    /// An AOF of a single file in `data_dir`, as old servers wrote it, becomes the base, if there is nothing else, or if an
+    /// earlier attempt at this was interrupted. Returns whether that was so.
+    pub fn upgrade(&mut self, data_dir: &Path) -> Result<bool, AofError> {
+        let (old, new) = (data_dir.join(&self.name), self.dir.join(&self.name));
+        let names_only_old = self.manifest.incrs().is_empty()
+            && self.manifest.base().is_some_and(|base| base.name == self.name);
+        let was_interrupted = names_only_old && !self.exists(&new)?;
+        if !(self.is_new() || was_interrupted) || !self.exists(&old)? {
+            return Ok(false);
         }
         self.create_dir()?;
-        let new = self.dir.join(&self.name);
         self.manifest.set_base(self.name.clone(), 1);
         self.save_manifest()?;
-        self.files.rename(&old, &new).map_err(failed("Can't move the old AOF to", &new))?;
-        self.sync_dir()
+        self.files.rename(&old, &new).map_err(failed("Error trying to move the old AOF file to", &new))?;
+        self.sync_dir()?;
+        self.files.sync_dir(data_dir).map_err(failed("Can't sync", data_dir))?;
+        Ok(true)
+    }
+
+    /// Fails if a file that the manifest names is not there. Otherwise the bytes of the base and of all files together.
+    pub fn sizes(&self) -> Result<(u64, u64), AofError> {
+        let size = |file: &NamedFile| {
+            let path = self.path(&file.name);
+            let missing = failed("Unable to obtain the length of the AOF file", &path);
+            let size = self.files.len(&path).and_then(|size| size.ok_or_else(no_such_file));
+            size.map_err(missing)
+        };
+        let base = self.manifest.base().map_or(Ok(0), size)?;
+        let incrs = self.manifest.incrs().iter().map(size).sum::<Result<u64, _>>()?;
+        Ok((base, base + incrs))
     }
 
     fn exists(&self, path: &Path) -> Result<bool, AofError> {
@@ -107,7 +139,8 @@ impl AofFiles {
         self.dir.join(format!("{}.manifest", self.name))
     }
 
-    fn create_dir(&self) -> Result<(), AofError> {
+    /// Makes the folder, unless it is there.
+    pub fn create_dir(&self) -> Result<(), AofError> {
         self.files.create_dir(&self.dir).map_err(failed("Can't open or create append-only dir", &self.dir))
     }
 
@@ -139,6 +172,23 @@ impl AofFiles {
         Ok((file, sequence))
     }
 
+    fn unnamed_incr(&self) -> PathBuf {
+        self.dir.join(format!("temp-{}.incr.aof", self.name))
+    }
+
+    /// Begins an incr file that no manifest names yet: the base before it is still to be written.
+    pub fn begin_unnamed_incr(&self) -> Result<Box<dyn File>, AofError> {
+        self.create_dir()?;
+        let path = self.unnamed_incr();
+        self.files.open(&path, Open::Create).map_err(failed("Can't open the append-only file", &path))
+    }
+
+    /// Gives the unnamed incr file up.
+    pub fn forget_unnamed_incr(&self) {
+        // It is begun anew if it is wanted again.
+        let _ = self.files.remove(&self.unnamed_incr());
+    }
+
     /// Opens the last incr file to append to it.
     pub fn open_last_incr(&self) -> Result<Option<(Box<dyn File>, u64)>, AofError> {
         let Some(last) = self.manifest.incrs().last() else { return Ok(None) };
@@ -160,36 +210,55 @@ impl AofFiles {
         self.dir.join(format!("temp-rewriteaof-bg-{}.aof", std::process::id()))
     }
 
-    /// Ends a rewrite: the finished temporary base takes the place of the old base and of all incr files before
-    /// `first_incr`, whose names are returned after they were forgotten; [`remove`](Self::remove) deletes them.
-    pub fn finish_rewrite(&mut self, first_incr: u64, is_rdb: bool) -> Result<Vec<String>, AofError> {
+    /// Ends a rewrite: the finished temporary base takes the place of the old base and of all incr files but those that are
+    /// kept. What was replaced is history, to be [deleted](Self::delete_history). Returns the sequence that the unnamed incr
+    /// file got, if that is what goes on.
+    pub fn finish_rewrite(&mut self, kept: Kept, is_rdb: bool) -> Result<Option<u64>, AofError> {
         self.create_dir()?;
-        let sequence = self.manifest.next_base_sequence();
+        let mut manifest = self.manifest.clone();
+        let sequence = manifest.next_base_sequence();
         let name = format!("{}.{sequence}.base.{}", self.name, if is_rdb { "rdb" } else { "aof" });
         let (from, to) = (self.temporary_base(), self.path(&name));
         self.files.rename(&from, &to).map_err(failed("Can't rename the new base to", &to))?;
+        let first_kept = if let Kept::From(first) = kept { first } else { u64::MAX };
+        manifest.replace_base(name, sequence, first_kept);
+        let mut named = None;
+        if kept == Kept::Unnamed {
+            let sequence = manifest.next_incr_sequence();
+            let name = format!("{}.{sequence}.incr.aof", self.name);
+            let path = self.path(&name);
+            self.files
+                .rename(&self.unnamed_incr(), &path)
+                .map_err(failed("Can't rename the new incr file to", &path))?;
+            manifest.add_incr(name, sequence);
+            named = Some(sequence);
+        }
         self.sync_dir()?;
-        let before = self.manifest.clone();
-        self.manifest.replace_base(name, sequence, first_incr);
+        let before = std::mem::replace(&mut self.manifest, manifest);
         if let Err(error) = self.save_manifest() {
             self.manifest = before;
             return Err(error);
         }
-        Ok(self.manifest.history().iter().map(|file| file.name.clone()).collect())
+        Ok(named)
     }
 
-    /// Deletes files that the manifest holds as history.
-    pub fn remove(&mut self, names: &[String]) -> Result<(), AofError> {
-        for name in names {
-            let path = self.path(name);
+    /// Deletes the files that the manifest holds as history.
+    pub fn delete_history(&mut self) -> Result<(), AofError> {
+        if self.manifest.history().is_empty() {
+            return Ok(());
+        }
+        let names: Vec<PathBuf> = self.manifest.history().iter().map(|file| self.path(&file.name)).collect();
+        // First the manifest: it must not name what is gone.
+        self.manifest.forget_history();
+        self.save_manifest()?;
+        for path in names {
             match self.files.remove(&path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed("Can't remove", &path)(error)),
             }
         }
-        self.manifest.forget_history();
-        self.save_manifest()
+        Ok(())
     }
 
     // ---- The state of the stream ----
@@ -203,6 +272,17 @@ impl AofFiles {
         let file = self.files.open(&self.state_path(), Open::Read).ok()?;
         let bytes = file::read_all(&*file, MANIFEST_LIMIT).ok()?;
         StreamState::decode(&bytes)
+    }
+
+    /// What the files hold is known to nobody by a name.
+    pub fn forget_state(&self) -> Result<(), AofError> {
+        let path = self.state_path();
+        match self.files.remove(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("Can't remove", &path)(error))
+            }
+            _ => self.sync_dir(),
+        }
     }
 
     pub fn save_state(&self, state: &StreamState) -> Result<(), AofError> {
@@ -234,24 +314,65 @@ mod tests {
         assert_eq!(sequence, 2);
         let mut base = files.open(&aof.temporary_base(), Open::Create).expect("base");
         file::append_all(&mut *base, b"REDIS").expect("written");
-        let old = aof.finish_rewrite(2, true).expect("finished");
-        assert_eq!(old, ["appendonly.aof.1.incr.aof"]);
-        aof.remove(&old).expect("removed");
+        assert_eq!(aof.finish_rewrite(Kept::From(2), true).expect("finished"), None);
+        let names: Vec<_> = aof.manifest().history().iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["appendonly.aof.1.incr.aof"]);
+        aof.delete_history().expect("removed");
         let again = open(&files);
         assert_eq!(again.manifest().base().map(|base| base.name.as_str()), Some("appendonly.aof.1.base.rdb"));
         assert_eq!(again.manifest().incrs().len(), 1);
         assert!(again.open_to_read("appendonly.aof.1.incr.aof").is_err());
     }
 
+    /// Turning the AOF on: until the base is whole the manifest is what it was.
+    #[test]
+    fn an_unnamed_incr_file_gets_its_name_with_the_base() {
+        let files = Arc::new(MemoryFileSystem::new());
+        let mut aof = open(&files);
+        aof.begin_incr().expect("of earlier");
+        let mut incr = aof.begin_unnamed_incr().expect("begun");
+        file::append_all(&mut *incr, b"*1\r\n$4\r\nPING\r\n").expect("written");
+        assert_eq!(open(&files).manifest().incrs().len(), 1);
+        let mut base = files.open(&aof.temporary_base(), Open::Create).expect("base");
+        file::append_all(&mut *base, b"REDIS").expect("written");
+        assert_eq!(aof.finish_rewrite(Kept::Unnamed, false).expect("finished"), Some(2));
+        let again = open(&files);
+        assert_eq!(again.manifest().base().map(|base| base.name.as_str()), Some("appendonly.aof.1.base.aof"));
+        let names: Vec<_> = again.manifest().incrs().iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["appendonly.aof.2.incr.aof"]);
+        assert_eq!(again.sizes().expect("all are there"), (5, 19));
+        // Without an AOF a rewrite leaves a base only.
+        files.open(&aof.temporary_base(), Open::Create).expect("base");
+        aof.finish_rewrite(Kept::Nothing, true).expect("finished");
+        assert!(open(&files).manifest().incrs().is_empty());
+    }
+
     #[test]
     fn a_single_file_is_upgraded() {
         let files = Arc::new(MemoryFileSystem::new());
-        files.create_dir(Path::new("data")).expect("dir");
-        let mut old = files.open(Path::new("data/appendonly.aof"), Open::Create).expect("old");
-        file::append_all(&mut *old, b"*1\r\n$4\r\nPING\r\n").expect("written");
-        let aof = open(&files);
-        assert_eq!(aof.manifest().base().map(|base| base.name.as_str()), Some("appendonly.aof"));
+        let data = Path::new("data");
+        files.create_dir(data).expect("dir");
+        let write_old = || {
+            let mut old = files.open(Path::new("data/appendonly.aof"), Open::Create).expect("old");
+            file::append_all(&mut *old, b"*1\r\n$4\r\nPING\r\n").expect("written");
+        };
+        write_old();
+        let mut aof = open(&files);
+        assert!(aof.upgrade(data).expect("upgraded"));
         assert!(aof.open_to_read("appendonly.aof").is_ok());
+        // Interrupted between the manifest and the rename.
+        files
+            .rename(Path::new("data/appendonlydir/appendonly.aof"), Path::new("data/appendonly.aof"))
+            .expect("back");
+        let mut aof = open(&files);
+        assert!(aof.sizes().is_err());
+        assert!(aof.upgrade(data).expect("upgraded"));
+        assert_eq!(aof.sizes().expect("there"), (14, 14));
+        // Another one that appears later is not ours.
+        write_old();
+        assert!(!open(&files).upgrade(data).expect("looked"));
+        aof.begin_incr().expect("goes on");
+        assert!(!open(&files).upgrade(data).expect("looked"));
     }
 
     #[test]
