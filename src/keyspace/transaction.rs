@@ -95,6 +95,7 @@ impl WriteState {
         let unheard = self.effects.is_empty()
             && self.touched.is_empty()
             && self.woken.is_empty()
+            && !self.flushed_all
             && self.replaced.is_empty()
             && self.swapped.is_empty()
             && self.events.is_empty()
