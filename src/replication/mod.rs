@@ -18,7 +18,9 @@ mod action;
 mod handshake;
 mod history;
 pub mod info;
+mod line;
 mod primary;
+mod rdb_channel;
 mod replica;
 mod roles;
 mod snapshot_reader;
@@ -30,9 +32,9 @@ pub(crate) use handshake::integer;
 pub use handshake::{Announced, ReplconfReply, SnapshotFilter};
 pub use history::{History, PreviousHistory, ReplicationId};
 pub use primary::{
-    AttachedReplica, Framing, OutputLimit, Primary, PrimarySettings, ReplicaState, SyncStatistics,
+    Accepted, AttachedReplica, Framing, OutputLimit, Primary, PrimarySettings, ReplicaState, SyncStatistics,
 };
-pub use replica::{Attempt, Link, LinkSettings, LinkState, LoadStrategy, PsyncOutcome};
+pub use replica::{Attempt, Link, LinkSettings, LinkState, LoadStrategy, Meanwhile, PsyncOutcome};
 pub use roles::{FailoverPhase, ReplicaOf, Replication, Settings, SyncRequest};
 
 /// The address of a server, as it was given or announced: a host name or an IP address.

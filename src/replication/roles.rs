@@ -7,7 +7,7 @@ use super::Address;
 use super::action::{Action, ConnectionId, Role, StreamView, TransferId, Turn};
 use super::handshake::{ReplconfReply, integer};
 use super::history::History;
-use super::primary::{self, Primary, PrimarySettings};
+use super::primary::{self, Accepted, Primary, PrimarySettings};
 use super::replica::{Attempt, Event, Link, LinkSettings, PsyncOutcome, Purpose};
 use super::wait::{WaitReply, WaitRequest};
 use crate::protocol::ErrorReply;
@@ -228,7 +228,7 @@ impl Replication {
             Purpose::Follow => Role::Replica(address.clone()),
             Purpose::Failover { .. } | Purpose::ConfirmFailover => Role::HandingOver(address.clone()),
         }));
-        let attempts = self.link.as_ref().map_or(self.last_attempt, Link::attempt);
+        let attempts = self.link.as_ref().map_or(self.last_attempt, Link::last_attempt);
         let mut link = Link::new(address, purpose, attempts, turn.now_ms);
         link.connect(turn);
         self.link = Some(link);
@@ -242,7 +242,7 @@ impl Replication {
     /// Becomes a primary: a new history, which shares the old one's bytes up to here.
     pub(crate) fn promote(&mut self, turn: &mut Turn<'_>) {
         let Some(mut link) = self.link.take() else { return };
-        self.last_attempt = link.attempt();
+        self.last_attempt = link.last_attempt();
         link.hang_up_for_good(turn);
         if !self.history.is_continuable() {
             // The dataset was flushed for a load that never ended: it has nothing of the old names.
@@ -273,9 +273,9 @@ impl Replication {
     }
 
     /// SYNC or PSYNC. Answers go out as actions.
-    pub fn sync(&mut self, request: &SyncRequest<'_>, turn: &mut Turn<'_>) -> Result<(), ErrorReply> {
+    pub fn sync(&mut self, request: &SyncRequest<'_>, turn: &mut Turn<'_>) -> Result<Accepted, ErrorReply> {
         if self.primary.is_replica(request.connection) {
-            return Ok(());
+            return Ok(Accepted::Attached);
         }
         let psync = match request.psync {
             None => None,
@@ -351,9 +351,19 @@ impl Replication {
         self.primary.transfer_prepared(transfer, length, turn);
     }
 
-    /// Some of the snapshot went out to this replica.
-    pub fn snapshot_progress(&mut self, connection: ConnectionId, now_ms: u64) {
-        self.primary.snapshot_progress(connection, now_ms);
+    /// Some of the snapshot went out to this replica, or it sent a newline.
+    pub fn is_alive(&mut self, connection: ConnectionId, now_ms: u64) {
+        self.primary.is_alive(connection, now_ms);
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_statistics(&mut self) {
+        self.primary.reset_statistics();
+    }
+
+    /// The stream grew to where a replica may be too far behind ([`Primary::over_limit_at`]).
+    pub fn check_limits(&mut self, turn: &mut Turn<'_>) {
+        self.primary.check_limits(turn);
     }
 
     /// All of the snapshot, its mark included, went out to this replica.
@@ -369,7 +379,7 @@ impl Replication {
     /// The socket to the primary is connected.
     pub fn link_connected(&mut self, attempt: Attempt, turn: &mut Turn<'_>) {
         if let Some(link) = &mut self.link {
-            link.connected(attempt, turn);
+            link.connected(attempt, &self.settings.link, turn);
         }
     }
 
@@ -443,7 +453,7 @@ impl Replication {
                 }
                 // Nothing of the new dataset is on the disk yet.
                 let fsynced = turn.stream.fsynced.map(|_| 0);
-                turn.stream = StreamView { end: position, kept_from: Some(position), fsynced };
+                turn.stream = StreamView { end: position, kept_from: Some(position), fsynced, ..turn.stream };
                 turn.act(Action::ReplaceDataset { position });
                 if let Some(link) = &mut self.link {
                     link.after_load(turn);

@@ -77,6 +77,7 @@ impl Server {
     /// CONFIG RESETSTAT.
     pub fn reset_stats(&self) {
         self.stats.reset();
+        self.roles.lock().replication.reset_statistics();
         self.scripts.reset_evicted();
         for (script, _) in self.scripts.all() {
             script.statistics().reset();

@@ -285,7 +285,7 @@ impl Attached {
                 Event::Chunk(Some(Chunk::Bytes(bytes))) => {
                     self.out.extend_from_slice(&bytes);
                     let now_ms = self.server.uptime_ms();
-                    self.server.roles.lock().replication.snapshot_progress(self.client.number, now_ms);
+                    self.server.roles.lock().replication.is_alive(self.client.number, now_ms);
                 }
                 Event::Chunk(Some(Chunk::End)) => {
                     self.source = Source::Nothing;
@@ -426,7 +426,12 @@ impl Attached {
                         return false;
                     }
                 }
-                Ok(Parsed::Nothing | Parsed::EmptyLine) => {}
+                Ok(Parsed::Nothing) => {}
+                // It is busy loading what it got, and says that it lives.
+                Ok(Parsed::EmptyLine) => {
+                    let now_ms = self.server.uptime_ms();
+                    self.server.roles.lock().replication.is_alive(self.client.number, now_ms);
+                }
                 Ok(Parsed::Incomplete { .. }) => {
                     let consumed = self.parser.consumed();
                     self.parser.discard(consumed);
@@ -446,6 +451,13 @@ impl Attached {
             None => String::from_utf8_lossy(&args[0][..args[0].len().min(64)]).to_lowercase(),
         };
         let client = super::commands::client::describe(&self.server, &self.client);
+        let keys = super::admission::find_entry(&self.server, &args).is_some_and(|entry| !entry.spec.keys.is_empty());
+        if keys {
+            tracing::warn!(
+                "== CRITICAL == This primary is sending an error to its replica: 'Replica can't interact with the \
+                 keyspace' after processing the command '{name}'"
+            );
+        }
         tracing::warn!("Replica generated a reply to command '{name}', disconnecting it: {client}");
     }
 }

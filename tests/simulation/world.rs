@@ -68,6 +68,8 @@ impl World {
                     diskless: network.random.u8(..4) != 0,
                     backlog_size: if network.random.bool() { 300 } else { 1 << 20 },
                     load: if network.random.bool() { LoadStrategy::Swap } else { LoadStrategy::FlushFirst },
+                    // Not drawn, so that seeds of old findings keep their meaning.
+                    dual_channel: seed % 4 == 3,
                     sync_delay_ms: if network.random.bool() { 0 } else { 200 },
                 };
                 Node::new(id, character, (id > 0).then_some(0), network.now_ms)

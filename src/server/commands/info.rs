@@ -174,7 +174,7 @@ fn clients(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("total_blocking_keys_on_nokey", core.keys_that_wake_without());
 }
 
-fn memory(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
+fn memory(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     let config = server.config();
     let memory = server.memory();
     lines.put_bytes("used_memory", memory.used);
@@ -199,7 +199,12 @@ fn memory(lines: &mut Lines, server: &Arc<Server>, _core: &Core) {
     );
     lines.put("mem_fragmentation_bytes", memory.resident.saturating_sub(memory.used));
     lines.put("mem_not_counted_for_evict", 0);
+    lines.put("mem_clients_slaves", 0);
     lines.put("mem_clients_normal", 0);
+    // One copy of the stream serves the backlog and all replicas.
+    let stream = core.stream.backlog().map_or(0, |backlog| backlog.memory());
+    lines.put("mem_replication_backlog", stream);
+    lines.put("mem_total_replication_buffers", stream);
     lines.put("mem_allocator", "jemalloc-5.3.0");
     lines.put("mem_overhead_db_hashtable_rehashing", 0);
     lines.put("lazyfree_pending_objects", lazy_free::pending());
@@ -219,7 +224,7 @@ fn persistence(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
         |saving: Option<&Saving>| saving.map_or(-1, |saving| saving.started.elapsed().as_secs() as i64);
     let loading = server.conditions.has(Conditions::LOADING);
     lines.put("loading", u8::from(loading));
-    lines.put("async_loading", 0);
+    lines.put("async_loading", u8::from(server.conditions.has(Conditions::ASYNC_LOADING)));
     lines.put("current_cow_peak", 0);
     lines.put("current_cow_size", 0);
     lines.put("current_cow_size_age", 0);
@@ -230,7 +235,8 @@ fn persistence(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("current_save_keys_total", total);
     let changes = core.writes.changes.saturating_sub(persistence.changes_at_save.load(Relaxed));
     lines.put("rdb_changes_since_last_save", changes);
-    lines.put("rdb_bgsave_in_progress", u8::from(of(SavingKind::Rdb).is_some()));
+    let for_replicas = server.full_sync_is_saving.load(Relaxed);
+    lines.put("rdb_bgsave_in_progress", u8::from(of(SavingKind::Rdb).is_some() || for_replicas));
     lines.put("rdb_last_save_time", persistence.last_save_seconds.load(Relaxed));
     lines.put("rdb_last_bgsave_status", word(persistence.last_save_ok.load(Relaxed)));
     lines.put("rdb_last_bgsave_time_sec", persistence.last_save_took_seconds.load(Relaxed));
