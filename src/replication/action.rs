@@ -189,7 +189,11 @@ pub enum Action {
 
     // To the server.
     /// Written to the state file; writes are refused from now on if it is a replica.
-    RoleChanged(Role),
+    RoleChanged {
+        role: Role,
+        /// By a failover: the role is to outlive a restart.
+        by_failover: bool,
+    },
     /// Clients blocked on keys get UNBLOCKED and are closed; those held by the pause stay.
     UnblockForDemotion,
     /// Undo the write script that is running, so that a failover need not wait for it.

@@ -578,19 +578,21 @@ impl Link {
 
     fn send_psync(&mut self, history: &History, turn: &mut Turn<'_>) {
         self.asked_to_continue = history.is_continuable();
-        let (id, offset) = if history.is_continuable() {
+        let hands_over = matches!(self.purpose, Purpose::Failover { .. });
+        let (id, offset) = if hands_over && !history.is_continuable() {
+            // Nothing is left here to go on from, but the target is to take the role all the same.
+            (history.id().to_string(), "-1".to_owned())
+        } else if history.is_continuable() {
             let first_wanted = u128::from(turn.stream.end) + 1;
-            turn.notice(format!(
-                "Trying a partial resynchronization (request {}:{first_wanted}).",
-                history.id()
-            ));
-            (history.id().to_string(), first_wanted.to_string())
+            let name = if hands_over { history.id() } else { history.name_at(turn.stream.end) };
+            turn.notice(format!("Trying a partial resynchronization (request {name}:{first_wanted})."));
+            (name.to_string(), first_wanted.to_string())
         } else {
             turn.notice("Partial resynchronization not possible (no cached primary)");
             ("?".to_owned(), "-1".to_owned())
         };
         let mut words: Vec<&[u8]> = vec![b"PSYNC", id.as_bytes(), offset.as_bytes()];
-        if matches!(self.purpose, Purpose::Failover { .. }) {
+        if hands_over {
             words.push(b"FAILOVER");
         }
         self.send(turn, &words);
@@ -600,6 +602,11 @@ impl Link {
     fn psync_reply(&mut self, line: &[u8], history: &History, events: &mut Vec<Event>, turn: &mut Turn<'_>) {
         match std::mem::replace(&mut self.purpose, Purpose::Follow) {
             Purpose::Follow => {}
+            Purpose::Failover { sent: true } if line == PROMOTED_ALREADY && !history.is_continuable() => {
+                // It has the role, and there is nothing here that could be lost by following it.
+                self.outcome = Some(PsyncOutcome::Accepted);
+                return self.send_psync(history, turn);
+            }
             Purpose::Failover { sent: true } if line == PROMOTED_ALREADY => {
                 // Our first request may have been what promoted it. Its data tells: only then it continues ours.
                 self.purpose = Purpose::ConfirmFailover;

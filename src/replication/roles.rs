@@ -169,7 +169,7 @@ impl Replication {
         match request {
             ReplicaOf::NoOne => {
                 if self.is_replica() {
-                    self.promote(turn);
+                    self.promote(false, turn);
                     turn.notice(format!("PRIMARY MODE enabled (user request from '{client_info}')"));
                 }
             }
@@ -185,7 +185,7 @@ impl Replication {
                     );
                     return Ok("OK Already connected to specified master");
                 }
-                self.follow(address.clone(), Purpose::Follow, turn);
+                self.follow(address.clone(), Purpose::Follow, false, turn);
                 turn.notice(format!("REPLICAOF {address} enabled (user request from '{client_info}')"));
             }
         }
@@ -195,18 +195,18 @@ impl Replication {
     /// Gives the role of primary up and asks a replica to take it.
     pub(crate) fn hand_over(&mut self, target: Address, turn: &mut Turn<'_>) {
         self.failover = FailoverPhase::InProgress;
-        self.follow(target, Purpose::Failover { sent: false }, turn);
+        self.follow(target, Purpose::Failover { sent: false }, true, turn);
     }
 
     /// The target took the role.
     pub(crate) fn handed_over(&mut self, turn: &mut Turn<'_>) {
         if let Some(address) = self.link_address() {
-            turn.act(Action::RoleChanged(Role::Replica(address)));
+            turn.act(Action::RoleChanged { role: Role::Replica(address), by_failover: true });
         }
     }
 
     /// Becomes a replica of `address`. A primary keeps its history, to ask the new one to continue it.
-    fn follow(&mut self, address: Address, purpose: Purpose, turn: &mut Turn<'_>) {
+    fn follow(&mut self, address: Address, purpose: Purpose, by_failover: bool, turn: &mut Turn<'_>) {
         match &mut self.link {
             Some(link) => link.hang_up_for_good(turn),
             None => {
@@ -224,10 +224,11 @@ impl Replication {
             turn.stream.kept_from = Some(turn.stream.end);
             turn.act(Action::CreateBacklog);
         }
-        turn.act(Action::RoleChanged(match purpose {
+        let role = match purpose {
             Purpose::Follow => Role::Replica(address.clone()),
             Purpose::Failover { .. } | Purpose::ConfirmFailover => Role::HandingOver(address.clone()),
-        }));
+        };
+        turn.act(Action::RoleChanged { role, by_failover });
         let attempts = self.link.as_ref().map_or(self.last_attempt, Link::last_attempt);
         let mut link = Link::new(address, purpose, attempts, turn.now_ms);
         link.connect(turn);
@@ -240,7 +241,7 @@ impl Replication {
     }
 
     /// Becomes a primary: a new history, which shares the old one's bytes up to here.
-    pub(crate) fn promote(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn promote(&mut self, by_failover: bool, turn: &mut Turn<'_>) {
         let Some(mut link) = self.link.take() else { return };
         self.last_attempt = link.last_attempt();
         link.hang_up_for_good(turn);
@@ -259,7 +260,7 @@ impl Replication {
         ));
         self.primary.disconnect_all(None, turn);
         turn.act(Action::ReselectDatabase);
-        turn.act(Action::RoleChanged(Role::Primary));
+        turn.act(Action::RoleChanged { role: Role::Primary, by_failover });
     }
 
     /// REPLCONF: the arguments after the name. `ReplconfReply::SendAck` counts only from the primary's stream.
@@ -314,7 +315,7 @@ impl Replication {
         if !self.history.id().matches(id) || !self.history.is_continuable() {
             return Err(ErrorReply::new("ERR PSYNC FAILOVER replid must match my replid."));
         }
-        self.promote(turn);
+        self.promote(true, turn);
         turn.notice(format!("PRIMARY MODE enabled (failover request from '{client_info}')"));
         Ok(())
     }
@@ -459,7 +460,7 @@ impl Replication {
                     link.after_load(turn);
                 }
             }
-            Event::Follow(address) => self.follow(address, Purpose::Follow, turn),
+            Event::Follow(address) => self.follow(address, Purpose::Follow, true, turn),
         }
     }
 

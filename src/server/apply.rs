@@ -33,6 +33,11 @@ impl Server {
                 self.set_default_password(config.requirepass.as_bytes());
                 Ok(())
             }
+            Effect::ReplicationBacklogSize => {
+                let size = usize::try_from(config.repl_backlog_size).unwrap_or(usize::MAX);
+                executor.core_mut().stream.resize_backlog(size);
+                Ok(())
+            }
             // Read where they matter, each time anew.
             _ => Ok(()),
         }

@@ -747,7 +747,8 @@ pub fn brake(delay_us: i32, keys: u64) {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+/// Runs what takes long on a thread.
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
     if let Err(error) = std::thread::Builder::new().name(name.into()).spawn(work) {
         tracing::warn!("Can't start a thread for {name}: {error}");
     }

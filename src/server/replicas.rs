@@ -56,7 +56,7 @@ pub enum Chunk {
 const CHUNK_BYTES: usize = 64 * 1024;
 const CHUNKS: usize = 16;
 /// Bytes of the stream taken at once.
-const STREAM_BYTES: usize = 256 * 1024;
+const STREAM_BYTES: usize = 64 * 1024;
 
 pub fn chunk_channel() -> (mpsc::Sender<Chunk>, mpsc::Receiver<Chunk>) {
     mpsc::channel(CHUNKS)

@@ -24,6 +24,7 @@ use super::link::ToLink;
 use super::loading::history_of;
 use super::persistence::SavingKind;
 use super::replicas::{self, ToReplica, Transfer};
+use super::role_file::{self, RoleState};
 use super::scripts_running::Kill;
 use crate::base::random::{Random, fill_secret};
 use crate::failover::{CommandClass, Coordinator, PauseGate, Purpose, Scope, WriteScript};
@@ -59,6 +60,11 @@ pub struct Roles {
     links: Option<UnboundedSender<LinkOrder>>,
     /// The dataset of a full sync, until the stream goes on behind it.
     loaded: Option<Loaded>,
+    /// `replicaof` as it was when the server started.
+    configured: Option<Address>,
+    /// The role that a failover gave this server before it was restarted.
+    remembered: Option<RoleState>,
+    has_role_file: bool,
     /// What is to be done as soon as the dataset is free.
     postponed: Vec<Action>,
 }
@@ -71,6 +77,9 @@ impl Roles {
             coordinator: Coordinator::default(),
             gate: PauseGate::default(),
             attached: HashMap::new(),
+            configured: None,
+            remembered: None,
+            has_role_file: false,
             postponed: Vec::new(),
             transfers: HashMap::new(),
             open: Vec::new(),
@@ -408,7 +417,22 @@ impl Server {
             Action::PausePoint => self.pause_point(),
             Action::FlushDataset => self.flush_for_load(roles, core),
             Action::ReplaceDataset { position } => self.replace_dataset(roles, core, position),
-            Action::RoleChanged(role) => self.note_role(&role),
+            Action::RoleChanged { role, by_failover } => {
+                self.note_role(&role);
+                let configured = roles.configured.as_ref();
+                let is_configured = match &role {
+                    Role::Primary => configured.is_none(),
+                    Role::Replica(address) => configured == Some(address),
+                    Role::HandingOver(_) => false,
+                };
+                if by_failover && !is_configured {
+                    let replid = roles.replication.history().id();
+                    self.store_role(&RoleState::new(configured, &role, replid));
+                    roles.has_role_file = true;
+                } else if std::mem::take(&mut roles.has_role_file) {
+                    self.forget_role();
+                }
+            }
             Action::UnblockForDemotion => self.interrupt_waiting(core),
             Action::RollBackWriteScript => self.roll_back_script(),
             Action::ReleasePaused => return true,
@@ -523,17 +547,44 @@ impl Server {
         self.stats.partial_syncs_refused.store(statistics.partial_err, Relaxed);
     }
 
-    /// Begins the role that the configuration asks for, with the dataset that was loaded.
+    /// Finds out, before the dataset is loaded, which role the server begins in: a failover's if there was one, or that of
+    /// the configuration.
+    pub fn remember_role(&self) {
+        let config = self.config();
+        let configured =
+            config.replicaof.as_ref().map(|primary| Address::new(primary.host.to_str(), primary.port));
+        let stored = role_file::load(config.port);
+        let has_role_file = stored.is_some();
+        let remembered = stored.filter(|state| state.counts_for(configured.as_ref()));
+        if let Some(state) = &remembered {
+            let role = state.role();
+            tracing::info!("The role is that of the last failover: {role:?}");
+            self.note_role(&role);
+        }
+        let mut roles = self.roles.lock();
+        (roles.configured, roles.remembered, roles.has_role_file) = (configured, remembered, has_role_file);
+        drop(roles);
+        self.conditions.set(Conditions::REPLICA, self.config().replicaof.is_some());
+    }
+
+    /// Begins the role that [`remember_role`](Self::remember_role) found, with the dataset that was loaded.
     pub fn begin_role(self: &Arc<Self>, links: UnboundedSender<LinkOrder>) {
         let config = self.config();
         self.refresh_memory_limit();
-        let role = match &config.replicaof {
-            None => Role::Primary,
-            Some(primary) => Role::Replica(Address::new(primary.host.to_str(), primary.port)),
+        let remembered = self.roles.lock().remembered.take();
+        let role = match (&config.replicaof, &remembered) {
+            (_, Some(state)) => state.role(),
+            (None, None) => Role::Primary,
+            (Some(primary), None) => Role::Replica(Address::new(primary.host.to_str(), primary.port)),
         };
+        let target_id = remembered.as_ref().and_then(RoleState::replid);
         let mut core = self.core.write();
         let stored = ReplicationId::parse(core.stream.replid()).unwrap_or_else(fresh_id);
         let history = match (core.stream.backlog().is_some(), &role) {
+            // Only who has the target's history can have the target continue it, but asking it needs the name alone.
+            (has_stream, Role::HandingOver(_)) if !has_stream || target_id.is_some_and(|id| id != stored) => {
+                History::new(target_id.unwrap_or(stored))
+            }
             (false, _) => History::new(stored),
             (true, Role::Primary) => {
                 History::of_restarted_primary(stored, Vec::new(), core.stream.offset(), fresh_id())
@@ -544,6 +595,7 @@ impl Server {
         self.turn(&mut core, |roles, turn| {
             roles.links = Some(links);
             roles.replication = Replication::new(settings(&config), history, role, now_ms);
+            roles.coordinator = Coordinator::resume(&roles.replication, &mut roles.gate, now_ms);
             roles.replication.tick(turn);
         });
     }

@@ -130,7 +130,7 @@ impl Server {
             let acceptor = Rc::new(Acceptor { server: self.clone(), reactor: reactor.clone(), others });
             acceptor.listen().await?;
             tracing::info!("Server initialized");
-            self.conditions.set(Conditions::REPLICA, self.config().replicaof.is_some());
+            self.remember_role();
             self.load().await?;
             let (links, asked) = tokio::sync::mpsc::unbounded_channel();
             tokio::task::spawn_local(super::link::make_links(self.clone(), reactor.clone(), asked));

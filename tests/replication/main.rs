@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod dual_channel;
 mod failover;
 mod interoperation;
 mod replica;

@@ -134,3 +134,43 @@ fn promotion_and_restart_keep_replicas_by_partial_sync() {
     assert_eq!(heir.info("sync_full"), "0");
     assert_eq!(below.call("GET k").text(), "2");
 }
+
+/// A key whose time to live was taken away after the last rewrite is still there, however late the restart comes.
+#[test]
+fn what_a_base_says_of_expiry_is_not_the_last_word() {
+    let mut server = Server::start(ALWAYS);
+    let mut client = server.client();
+    client.ok("SET kept v PX 400");
+    client.ok("SET lost v PX 400");
+    client.ok("BGREWRITEAOF");
+    wait_until("the rewrite ends", || server.info("aof_rewrite_in_progress") == "0");
+    client.ok("PERSIST kept");
+    server.kill();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    server.restart();
+    assert_eq!(server.call("GET kept").text(), "v");
+    assert!(server.call("GET lost").is_nil());
+}
+
+/// Keys that expired while a primary was down are left out when it loads its file: its replicas are told.
+#[test]
+fn what_expired_meanwhile_is_deleted_on_replicas() {
+    let mut primary = Server::start(&["--save", "3600 1"]);
+    let replica = Server::replica_of(primary.port, &[]);
+    let mut client = primary.client();
+    client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    for number in 0..100 {
+        client.ok(&format!("SELECT {}", number % 4));
+        client.ok(&format!("SET short:{number} v PX 10"));
+    }
+    client.ok("SET long v");
+    replica.wait_for_offset_of(&primary);
+    // The connection ends with the server.
+    let _ = client.try_call(&["SHUTDOWN"]);
+    primary.wait_for_exit();
+    primary.restart();
+    replica.wait_for_offset_of(&primary);
+    assert_same(&primary, &replica);
+    assert_eq!((primary.info_number("sync_full"), primary.info_number("sync_partial_ok")), (0, 1));
+    assert_eq!(primary.info_number("rdb_last_load_keys_expired"), 100);
+}

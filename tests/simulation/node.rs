@@ -296,7 +296,7 @@ impl Node {
                 self.stream_input.extend_from_slice(&bytes);
                 self.apply_stream(attempt, network);
             }
-            Action::RoleChanged(role) => self.role = role,
+            Action::RoleChanged { role, .. } => self.role = role,
             Action::RollBackWriteScript => self.script = None,
             Action::ReleasePaused => self.released = true,
             Action::ReselectDatabase
