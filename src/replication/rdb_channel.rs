@@ -17,6 +17,8 @@ use super::line::{Line, request, shown, take_line};
 use super::replica::{Attempt, LinkSettings};
 use super::snapshot_reader::{Chunk, SnapshotReader};
 
+const VERSION: &str = "REPLCONF version";
+
 #[derive(Debug)]
 enum Phase {
     Connecting,
@@ -99,6 +101,9 @@ impl RdbChannel {
         }
         self.send(turn, &words);
         awaited.push_back("REPLCONF");
+        // What it is worth depends on the primary: without it, one of Valkey 9 leaves out what older replicas cannot read.
+        self.send(turn, &[b"REPLCONF", b"version", settings.version.as_bytes()]);
+        awaited.push_back(VERSION);
         self.phase = Phase::Handshake { awaited };
     }
 
@@ -140,7 +145,7 @@ impl RdbChannel {
         match &mut self.phase {
             Phase::Handshake { awaited } => {
                 let name = awaited.pop_front().unwrap_or_default();
-                if line.starts_with(b"-") {
+                if line.starts_with(b"-") && name != VERSION {
                     return failed(format!("{name} is refused: {}", shown(line)));
                 }
                 if awaited.is_empty() {
@@ -182,8 +187,8 @@ fn end_of_snapshot(line: &[u8]) -> Option<ChannelEvent> {
     let words: Vec<&[u8]> = line.strip_prefix(b"$ENDOFF:")?.split(|byte| *byte == b' ').collect();
     let number = |text: &[u8]| integer(text).and_then(|number| u64::try_from(number).ok());
     let [position, id, database, client] = words.as_slice() else { return None };
-    // The database stands in the snapshot too, and the stream says it again.
-    number(database)?;
+    // The database stands in the snapshot too, and the stream says it again. It is -1 before the first write.
+    integer(database)?;
     Some(ChannelEvent::End {
         id: ReplicationId::parse(id)?,
         position: number(position)?,
@@ -204,7 +209,9 @@ mod tests {
             position: 77,
             client: 12,
         };
-        assert_eq!(end_of_snapshot(line.as_bytes()), Some(expected));
+        assert_eq!(end_of_snapshot(line.as_bytes()), Some(expected.clone()));
+        let line = format!("$ENDOFF:77 {id} -1 12");
+        assert_eq!(end_of_snapshot(line.as_bytes()), Some(expected), "nothing was written yet");
         for bad in [
             "$ENDOFF:".to_owned(),
             format!("$ENDOFF:-1 {id} 3 12"),

@@ -94,10 +94,8 @@ impl Server {
         self.adopt(&mut core, loaded, false)?;
         if let Some((replid, offset, database)) = history {
             self.adopt_saved_history(&mut core, replid, offset, database);
-            // Replicas that go on from there still have what was left out here.
-            for (database, key) in dropped {
-                core.stream.append_deletion(database, &key);
-            }
+            // Replicas that go on from there still have what was left out here; they are told under the next name.
+            self.roles.lock().dropped = dropped;
         }
         tracing::info!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64());
         Ok(())

@@ -112,6 +112,8 @@ pub struct Server {
     pub over_limit_at: AtomicU64,
     /// Is a snapshot being written for replicas?
     pub full_sync_is_saving: AtomicBool,
+    /// Has there been a replica since the server was started?
+    pub had_replicas: AtomicBool,
     /// DEBUG PAUSE-AFTER-FORK.
     pub pause_after_snapshot: AtomicBool,
     /// DEBUG DELAY-RDB-CLIENT-FREE-SECONDS.

@@ -249,6 +249,7 @@ pub async fn serve(
     let client = session.client.clone();
     client.set(Traits::REPLICA, true);
     server.followers.write().push(client.clone());
+    server.had_replicas.store(true, Relaxed);
     Attached {
         server: server.clone(),
         client: client.clone(),

@@ -65,6 +65,8 @@ pub struct Roles {
     /// The role that a failover gave this server before it was restarted.
     remembered: Option<RoleState>,
     has_role_file: bool,
+    /// Keys that were left out of the dataset when it was loaded, since their time had passed.
+    pub dropped: Vec<(usize, Vec<u8>)>,
     /// What is to be done as soon as the dataset is free.
     postponed: Vec<Action>,
 }
@@ -80,6 +82,7 @@ impl Roles {
             configured: None,
             remembered: None,
             has_role_file: false,
+            dropped: Vec::new(),
             postponed: Vec::new(),
             transfers: HashMap::new(),
             open: Vec::new(),
@@ -598,6 +601,13 @@ impl Server {
             roles.coordinator = Coordinator::resume(&roles.replication, &mut roles.gate, now_ms);
             roles.replication.tick(turn);
         });
+        let dropped = std::mem::take(&mut self.roles.lock().dropped);
+        if !self.is_replica() {
+            for (database, key) in dropped {
+                core.stream.append_deletion(database, &key);
+            }
+            self.hand_over(&mut core);
+        }
     }
 
     /// Whatever comes with time, ten times a second.

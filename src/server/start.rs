@@ -88,6 +88,7 @@ impl Server {
             stream_end: AtomicU64::new(0),
             over_limit_at: AtomicU64::new(u64::MAX),
             full_sync_is_saving: AtomicBool::new(false),
+            had_replicas: AtomicBool::new(false),
             pause_after_snapshot: AtomicBool::new(false),
             rdb_client_grace_ms: AtomicU64::new(super::roles::RDB_CLIENT_GRACE_MS),
             born: std::time::Instant::now(),

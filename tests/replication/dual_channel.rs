@@ -15,9 +15,10 @@ fn sync(primary: &Program, replica: &Program) {
     let load = Load::start(2, &[primary.port]);
     load.wait_for_more(100);
     // Slow enough for the stream to come before the snapshot is complete.
-    primary.call("CONFIG SET rdb-key-save-delay 500");
+    primary.call("CONFIG SET rdb-key-save-delay 50");
     let proxy = Proxy::to(primary.port);
-    let options = [DUAL, &["--replicaof", &format!("127.0.0.1 {}", proxy.port)]].concat();
+    let address = format!("127.0.0.1 {}", proxy.port);
+    let options = [DUAL, &["--replicaof", &address]].concat();
     let replica = Server::start_program(replica, &options);
     replica.wait_for_link();
     load.wait_for_more(100);
@@ -63,7 +64,8 @@ fn a_sync_that_is_cut_again_and_again_ends_well() {
     primary.call("CONFIG SET rdb-key-save-delay 200");
     let load = Load::start(2, &[primary.port]);
     let proxy = Proxy::to(primary.port);
-    let options = [DUAL, &["--replicaof", &format!("127.0.0.1 {}", proxy.port)]].concat();
+    let address = format!("127.0.0.1 {}", proxy.port);
+    let options = [DUAL, &["--replicaof", &address]].concat();
     let replica = Server::start_program(&Program::ours(), &options);
     for round in 1..=4 {
         wait_until("a sync has begun", || primary.info_number("sync_full") >= round);

@@ -8,4 +8,5 @@ mod failover;
 mod interoperation;
 mod replica;
 mod restart;
+mod sentinel;
 mod sync;
