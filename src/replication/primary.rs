@@ -943,8 +943,11 @@ impl Primary {
     pub(super) fn check_limits(&mut self, turn: &mut Turn<'_>) {
         let (limit, end, now_ms) = (self.settings.output_limit, turn.stream.end, turn.now_ms);
         let mut closed = Vec::new();
+        // What is read from files costs no memory.
+        let in_memory_from = turn.stream.kept_from.unwrap_or(end);
         for replica in &mut self.replicas {
-            let pending = replica.needs_from().map_or(0, |position| end.saturating_sub(position));
+            let needed = replica.needs_from().map(|position| position.max(in_memory_from));
+            let pending = needed.map_or(0, |position| end.saturating_sub(position));
             if limit.is_exceeded(pending, &mut replica.over_soft_limit_since_ms, now_ms) {
                 replica.closing = true;
                 closed.push((replica.connection, replica.name()));

@@ -51,6 +51,8 @@ pub struct SyncRequest<'a> {
     pub psync: Option<&'a [&'a [u8]]>,
     /// Replies to earlier commands are still unsent.
     pub has_pending_output: bool,
+    /// The bytes after this position up to the end of the stream can be read from files, beyond what memory holds.
+    pub on_disk_from: Option<u64>,
 }
 
 /// What a REPLICAOF asks for.
@@ -296,6 +298,9 @@ impl Replication {
         }
         if request.has_pending_output {
             return Err(ErrorReply::new("ERR SYNC and PSYNC are invalid with pending output"));
+        }
+        if let (Some(kept_from), Some(on_disk_from)) = (&mut turn.stream.kept_from, request.on_disk_from) {
+            *kept_from = (*kept_from).min(on_disk_from);
         }
         let request = primary::Request { connection: request.connection, peer_ip: request.peer_ip, psync };
         self.primary.sync(&request, &mut self.history, turn)

@@ -17,7 +17,7 @@ use super::command_line::VALKEY_VERSION;
 use super::config::AppendFsync;
 use super::core::Core;
 use super::latency::event;
-use crate::base::file::{File, FileSystem, SystemFileSystem, append_all};
+use crate::base::file::{File, FileSystem, Open, SystemFileSystem, append_all};
 use crate::keyspace::Snapshot;
 use crate::rdb;
 use crate::scripting::{Origin, Registry, Script};
@@ -89,6 +89,13 @@ struct AofWriter {
     written: u64,
     /// Bytes that could not be written yet.
     pending: Vec<u8>,
+}
+
+impl AofWriter {
+    fn incr_path(&self, sequence: u64) -> Option<PathBuf> {
+        let incr = self.files.manifest().incrs().iter().find(|incr| incr.sequence == sequence)?;
+        Some(self.files.path(&incr.name))
+    }
 }
 
 impl std::fmt::Debug for AofWriter {
@@ -534,6 +541,45 @@ impl Server {
         if let Err(error) = writer.files.save_state(&writer.state) {
             tracing::warn!("{error}");
         }
+    }
+
+    /// The offset from which the AOF's files hold the stream without a gap up to its end. `None`: they hold none of it, or
+    /// other bytes too.
+    pub fn aof_readable_from(&self) -> Option<u64> {
+        let is_whole = self.persistence.aof_history.load(Relaxed).is_multiple_of(2);
+        let aof = self.persistence.aof.lock();
+        let writer = aof.as_ref().filter(|writer| is_whole && writer.pending.is_empty())?;
+        let mut from = None;
+        let mut end = writer.written;
+        for incr in writer.state.incrs.iter().rev() {
+            let length = writer.incr_path(incr.sequence).and_then(|path| Some(std::fs::metadata(path).ok()?.len()));
+            if length.and_then(|length| incr.offset.checked_add(length)) != Some(end) {
+                break;
+            }
+            (from, end) = (Some(incr.offset), incr.offset);
+        }
+        from
+    }
+
+    /// Appends to `out` up to `most` bytes of the stream from `position` on, as the AOF's files hold them. `false`: they do
+    /// not.
+    pub fn read_aof(&self, position: u64, most: usize, out: &mut Vec<u8>) -> bool {
+        let opened = {
+            let aof = self.persistence.aof.lock();
+            let incrs = aof.as_ref().map_or(&[][..], |writer| &writer.state.incrs);
+            let after = incrs.iter().position(|incr| incr.offset > position).unwrap_or(incrs.len());
+            let Some(incr) = after.checked_sub(1).and_then(|index| incrs.get(index)) else { return false };
+            let end = incrs.get(after).map_or(u64::MAX, |next| next.offset);
+            let path = aof.as_ref().and_then(|writer| writer.incr_path(incr.sequence));
+            path.and_then(|path| SystemFileSystem.open(&path, Open::Read).ok())
+                .map(|file| (file, position - incr.offset, end - position))
+        };
+        let Some((file, offset, left)) = opened else { return false };
+        let start = out.len();
+        out.resize(start + most.min(usize::try_from(left).unwrap_or(usize::MAX)), 0);
+        let count = file.read_at(&mut out[start..], offset).unwrap_or(0);
+        out.truncate(start + count);
+        count > 0
     }
 
     /// BGREWRITEAOF, or turning the AOF on. `false`: something is being saved already.

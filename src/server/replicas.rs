@@ -393,13 +393,14 @@ impl Attached {
             }
             most = most.min(last - position);
         }
-        let kept = loop {
+        let in_memory = loop {
             if let Some(core) = self.server.core.try_read_for(GUARD_PATIENCE) {
                 let backlog = core.stream.backlog();
                 break backlog.is_some_and(|backlog| backlog.read(position, most as usize, &mut self.out));
             }
             tokio::time::sleep(GUARD_PAUSE).await;
         };
+        let kept = in_memory || self.server.read_aof(position, most as usize, &mut self.out);
         self.source = Source::Stream(position + self.out.len() as u64);
         kept
     }

@@ -2,6 +2,7 @@
 
 use crate::common::dataset::{self, assert_same};
 use crate::common::load::{Load, lost};
+use crate::common::proxy::Proxy;
 use crate::common::server::Server;
 use crate::common::wait_until;
 
@@ -173,4 +174,44 @@ fn what_expired_meanwhile_is_deleted_on_replicas() {
     assert_same(&primary, &replica);
     assert_eq!((primary.info_number("sync_full"), primary.info_number("sync_partial_ok")), (0, 1));
     assert_eq!(primary.info_number("rdb_last_load_keys_expired"), 100);
+}
+
+/// What has left the memory is still in the AOF: a replica that comes back late goes on from there, before and after a
+/// restart of the primary, and across files.
+#[test]
+fn the_aof_serves_what_the_backlog_has_lost() {
+    let mut primary = Server::start(&["--appendonly", "yes", "--repl-backlog-size", "16kb"]);
+    let proxy = Proxy::to(primary.port);
+    let replica = Server::replica_of(proxy.port, &[]);
+    let large = "x".repeat(10_000);
+    for round in 1..=3 {
+        replica.wait_for_offset_of(&primary);
+        proxy.block();
+        wait_until("the primary notices", || primary.info_number("connected_slaves") == 0);
+        let mut client = primary.client();
+        for number in 0..100 {
+            client.ok(&format!("SET round:{round}:{number} {large}"));
+        }
+        assert!(client.info("repl_backlog_histlen").parse::<u64>().expect("bytes") < 200_000);
+        match round {
+            2 => {
+                primary.kill();
+                primary.restart();
+            }
+            // What the replica lacks ends in another file than it begins in.
+            3 => {
+                primary.client().ok("CONFIG SET rdb-key-save-delay 100000");
+                primary.client().ok("BGREWRITEAOF");
+                primary.client().ok(&format!("SET late {large}"));
+            }
+            _ => {}
+        }
+        proxy.unblock();
+        replica.wait_for_link();
+        replica.wait_for_offset_of(&primary);
+        assert_same(&primary, &replica);
+        let count = |field: &str| primary.info_number(field);
+        let expected = [(1, 1), (0, 1), (0, 2)][round - 1];
+        assert_eq!((count("sync_full"), count("sync_partial_ok")), expected, "round {round}");
+    }
 }

@@ -468,6 +468,7 @@ impl Node {
             client_info: "a node",
             psync,
             has_pending_output: false,
+            on_disk_from: None,
         };
         let reply = match self.turn(network, |replication, _, _, turn| replication.sync(&request, turn)) {
             Ok(Accepted::Attached) => return,

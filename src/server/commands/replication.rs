@@ -169,6 +169,7 @@ fn sync(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
         client_info: &info,
         psync: call.entry.spec.name.eq("psync").then_some(&call.args[1..]),
         has_pending_output: !call.session.out.is_empty(),
+        on_disk_from: server.aof_readable_from(),
     };
     client.set(Traits::ANNOUNCED, true);
     let orders = server.turn(call.core_mut(), |roles, turn| {
