@@ -27,7 +27,8 @@ const WRITERS: usize = 8;
 const READERS: usize = 2;
 /// Between two writes of one writer, so that thousands of failovers do not fill the memory.
 const PAUSE: Duration = Duration::from_millis(1);
-const SCRIPT: &str = "local sum = 0 for i = 1, 200 do sum = sum + #(redis.call('GET', KEYS[1]) or '') end return sum";
+const SCRIPT: &str =
+    "local sum = 0 for i = 1, 200 do sum = sum + #(redis.call('GET', KEYS[1]) or '') end return sum";
 
 struct Options {
     binary: PathBuf,
@@ -86,7 +87,16 @@ fn start(binary: &Path, folder: &Path, proxies: bool, primary: Option<u16>) -> N
     std::fs::create_dir_all(&folder).expect("a folder");
     let log = File::create(folder.join("log")).expect("a log");
     let mut command = Command::new(binary);
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "yes"]);
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--enable-debug-command",
+        "yes",
+    ]);
     command.args(["--repl-diskless-sync-delay", "0", "--repl-backlog-size", "64mb", "--dir"]).arg(&folder);
     if proxies {
         command.args(["--replica-announce-port", &link.port.to_string()]);
@@ -153,7 +163,10 @@ impl Load {
                 outcome => {
                     if let Ok(reply) = outcome {
                         let text = reply.text();
-                        if !["READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"].iter().any(|code| text.starts_with(code)) {
+                        if !["READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"]
+                            .iter()
+                            .any(|code| text.starts_with(code))
+                        {
                             self.errors.lock().expect("no panic").push(text);
                         }
                     }
@@ -274,7 +287,11 @@ fn run(options: &Options, trio: &Trio, load: &Load) -> Option<Measured> {
             return None;
         }
         let taken = info(trio.nodes[primary].port, "role") == "slave";
-        if taken { measured.done += 1 } else { measured.given_up += 1 }
+        if taken {
+            measured.done += 1
+        } else {
+            measured.given_up += 1
+        }
         // The writers have to be through before the gap can be seen.
         std::thread::sleep(Duration::from_millis(20));
         let to_us = load.began.elapsed().as_micros() as u64;
@@ -369,14 +386,16 @@ fn report(trio: &Trio, load: &Load, measured: Option<Measured>) -> bool {
         return false;
     };
     let end: u64 = info(trio.nodes[primary].port, "master_repl_offset").parse().unwrap_or(0);
-    let there = |node: &Node| info(node.port, "master_repl_offset").parse().is_ok_and(|offset: u64| offset >= end);
+    let there =
+        |node: &Node| info(node.port, "master_repl_offset").parse().is_ok_and(|offset: u64| offset >= end);
     let caught_up = holds(|| trio.nodes.iter().all(there));
     let lost: usize = trio.nodes.iter().map(|node| lost(node.port, load)).sum();
     let written: usize = load.acknowledged.iter().map(|count| count.load(SeqCst)).sum();
     measured.outages_us.sort_unstable();
     let mut scripts_us = load.scripts_us.lock().expect("no panic").clone();
     scripts_us.sort_unstable();
-    let full: u64 = trio.nodes.iter().filter_map(|node| info(node.port, "sync_full").parse::<u64>().ok()).sum();
+    let full: u64 =
+        trio.nodes.iter().filter_map(|node| info(node.port, "sync_full").parse::<u64>().ok()).sum();
     println!("{} failovers, {} given up, {full} full resyncs", measured.done, measured.given_up);
     println!("{written} writes acknowledged, {lost} lost (on three nodes)");
     let row = |name: &str, sorted: &[u64]| {

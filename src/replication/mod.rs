@@ -19,8 +19,10 @@ mod handshake;
 mod history;
 pub mod info;
 mod line;
+mod output_limit;
 mod primary;
 mod rdb_channel;
+mod rdb_clients;
 mod replica;
 mod roles;
 mod snapshot_reader;
@@ -31,8 +33,9 @@ pub use action::{Action, ConnectionId, Level, Role, StreamView, TransferId, Turn
 pub(crate) use handshake::integer;
 pub use handshake::{Announced, ReplconfReply, SnapshotFilter};
 pub use history::{History, PreviousHistory, ReplicationId};
+pub use output_limit::OutputLimit;
 pub use primary::{
-    Accepted, AttachedReplica, Framing, OutputLimit, Primary, PrimarySettings, ReplicaState, SyncStatistics,
+    Accepted, AttachedReplica, Framing, Primary, PrimarySettings, ReplicaState, SyncStatistics,
 };
 pub use replica::{Attempt, Link, LinkSettings, LinkState, LoadStrategy, Meanwhile, PsyncOutcome};
 pub use roles::{FailoverPhase, ReplicaOf, Replication, Settings, SyncRequest};

@@ -7,6 +7,8 @@
 use super::action::{Action, ConnectionId, GETACK_RECORD, PING_RECORD, TransferId, Turn};
 use super::handshake::{Announced, Offers, Parsed, ReplconfReply, SnapshotFilter, parse};
 use super::history::{History, ReplicationId};
+use super::output_limit::OutputLimit;
+use super::rdb_clients::RdbClients;
 use super::wait::{Acknowledged, WaitReply, WaitRequest, Waiters, answer};
 use crate::protocol::ErrorReply;
 use std::collections::BTreeMap;
@@ -53,28 +55,6 @@ impl Default for PrimarySettings {
             min_replicas_max_lag_seconds: 10,
             output_limit: OutputLimit { hard_bytes: 256 << 20, soft_bytes: 64 << 20, soft_ms: 60_000 },
         }
-    }
-}
-
-/// How far a replica's connection may fall behind the stream before it is closed; 0 bytes is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OutputLimit {
-    pub hard_bytes: u64,
-    pub soft_bytes: u64,
-    pub soft_ms: u64,
-}
-
-impl OutputLimit {
-    fn is_exceeded(&self, pending: u64, over_soft_since_ms: &mut Option<u64>, now_ms: u64) -> bool {
-        if self.soft_bytes == 0 || pending < self.soft_bytes {
-            *over_soft_since_ms = None;
-        } else {
-            let since_ms = *over_soft_since_ms.get_or_insert(now_ms);
-            if now_ms.saturating_sub(since_ms) > self.soft_ms {
-                return true;
-            }
-        }
-        self.hard_bytes > 0 && pending >= self.hard_bytes
     }
 }
 
@@ -222,19 +202,6 @@ struct Transfer {
     served: usize,
 }
 
-/// A snapshot went out, or goes, on a connection of its own; the stream behind it waits for the main connection.
-#[derive(Debug)]
-struct RdbClient {
-    connection: ConnectionId,
-    name: String,
-    position: u64,
-    /// The stream has grown since, so there is something to keep.
-    tracks: bool,
-    sent: bool,
-    gone_since_ms: Option<u64>,
-    over_soft_limit_since_ms: Option<u64>,
-}
-
 /// How a SYNC or PSYNC goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
@@ -264,7 +231,7 @@ pub struct Primary {
     /// In the order in which they came.
     replicas: Vec<AttachedReplica>,
     transfer: Option<Transfer>,
-    rdb_clients: Vec<RdbClient>,
+    rdb_clients: RdbClients,
     last_transfer: TransferId,
     waiters: Waiters,
     acks_requested: bool,
@@ -280,7 +247,7 @@ impl Primary {
             handshakes: BTreeMap::new(),
             replicas: Vec::new(),
             transfer: None,
-            rdb_clients: Vec::new(),
+            rdb_clients: RdbClients::default(),
             last_transfer: 0,
             waiters: Waiters::default(),
             acks_requested: false,
@@ -317,7 +284,7 @@ impl Primary {
 
     /// The position after which some replica still needs the stream's bytes; the stream keeps them.
     pub fn oldest_needed(&self) -> Option<u64> {
-        let waiting = self.rdb_clients.iter().map(|client| client.position);
+        let waiting = self.rdb_clients.positions();
         self.replicas.iter().filter_map(AttachedReplica::needs_from).chain(waiting).min()
     }
 
@@ -371,7 +338,7 @@ impl Primary {
             Some(replica) => &mut replica.announced,
             None => self.handshakes.entry(connection).or_default(),
         };
-        let rdb_clients: Vec<ConnectionId> = self.rdb_clients.iter().map(|client| client.connection).collect();
+        let rdb_clients = self.rdb_clients.connections();
         let dual_channel = self.settings.dual_channel && self.settings.diskless_sync;
         match parse(announced, arguments, &Offers { dual_channel, rdb_clients: &rdb_clients }) {
             Err(error) => ReplconfReply::Error(error),
@@ -530,7 +497,7 @@ impl Primary {
             replica.acknowledged = position;
         }
         replica.sent = position;
-        self.rdb_clients.retain(|client| Some(client.connection) != rdb_client);
+        self.rdb_clients.joined(rdb_client);
         self.handshakes.remove(&connection);
         self.replicas.push(replica);
         self.finish_waits(turn);
@@ -598,20 +565,7 @@ impl Primary {
         let (id, database) = (history.id(), turn.stream.database);
         let bytes = format!("$ENDOFF:{position} {id} {database} {connection}\r\n").into_bytes();
         turn.act(Action::Send { connection, bytes });
-        let tracks = turn.stream.kept_from.is_some_and(|kept_from| kept_from < position);
-        turn.debug(format!(
-            "Add rdb replica {name} to waiting psync, with cid {connection}, {}",
-            if tracks { "tracking repl-backlog tail" } else { "no repl-backlog to track" }
-        ));
-        self.rdb_clients.push(RdbClient {
-            connection,
-            name,
-            position,
-            tracks,
-            sent: false,
-            gone_since_ms: None,
-            over_soft_limit_since_ms: None,
-        });
+        self.rdb_clients.add(connection, name, position, turn);
     }
 
     /// Starts the next full sync if its replicas have waited for company long enough.
@@ -642,8 +596,8 @@ impl Primary {
             return;
         }
         // One framing for all: the mark only if each of them understands it.
-        let marked =
-            group.iter().all(|(_, eof)| *eof) && (self.settings.diskless_sync || !filter.is_everything() || by_channel);
+        let marked = group.iter().all(|(_, eof)| *eof)
+            && (self.settings.diskless_sync || !filter.is_everything() || by_channel);
         let framing = if marked { Framing::EofMark((turn.fresh_id)()) } else { Framing::Length };
         let target = if marked { "replicas sockets" } else { "disk" };
         let way = if by_channel { "dual-channel" } else { "normal sync" };
@@ -651,7 +605,8 @@ impl Primary {
         self.last_transfer += 1;
         let position = turn.stream.end;
         let transfer = self.last_transfer;
-        self.transfer = Some(Transfer { id: transfer, framing, wants, position, preparing: !marked, served: 0 });
+        self.transfer =
+            Some(Transfer { id: transfer, framing, wants, position, preparing: !marked, served: 0 });
         let connections: Vec<ConnectionId> = group.into_iter().map(|(connection, _)| connection).collect();
         for &connection in &connections {
             self.enter_transfer(connection, position, history, turn);
@@ -698,9 +653,7 @@ impl Primary {
         if let Some(transfer) = &mut self.transfer {
             transfer.served += 1;
         }
-        for client in self.rdb_clients.iter_mut().filter(|client| client.connection == connection) {
-            client.sent = true;
-        }
+        self.rdb_clients.sent(connection);
         let Some(replica) = self.find_mut(connection) else { return };
         if replica.announced.rdb_only {
             replica.state = ReplicaState::Transmitted;
@@ -781,16 +734,7 @@ impl Primary {
             turn.notice(format!("Connection with replica {} lost.", replica.name()));
         }
         self.replicas.retain(|replica| replica.connection != connection);
-        for client in self.rdb_clients.iter_mut().filter(|client| client.connection == connection) {
-            client.gone_since_ms = Some(turn.now_ms);
-            turn.debug(format!(
-                "Postpone RDB client id={connection} ({}) free for {} seconds",
-                client.name,
-                self.settings.rdb_client_grace_ms / 1000
-            ));
-        }
-        // Half a snapshot needs no stream behind it.
-        self.rdb_clients.retain(|client| client.sent || client.gone_since_ms.is_none());
+        self.rdb_clients.closed(connection, self.settings.rdb_client_grace_ms, turn);
         if self.replicas.len() < before {
             if self.replicas.is_empty() {
                 self.no_replicas_since_ms = turn.now_ms;
@@ -890,7 +834,7 @@ impl Primary {
         self.send_newlines(turn);
         self.close_late_replicas(turn);
         self.check_limits(turn);
-        self.look_at_rdb_clients(turn);
+        self.rdb_clients.tick(self.settings.rdb_client_grace_ms, turn);
         if owns_stream {
             self.free_idle_backlog(history, turn);
         }
@@ -918,7 +862,9 @@ impl Primary {
         let preparing = self.transfer.as_ref().is_some_and(|transfer| transfer.preparing);
         for replica in &mut self.replicas {
             let silent_ms = match replica.state {
-                ReplicaState::AwaitingAck { .. } | ReplicaState::BackgroundTransfer | ReplicaState::Online
+                ReplicaState::AwaitingAck { .. }
+                | ReplicaState::BackgroundTransfer
+                | ReplicaState::Online
                     if !replica.plain_sync =>
                 {
                     turn.now_ms.saturating_sub(replica.last_ack_ms)
@@ -953,41 +899,13 @@ impl Primary {
                 closed.push((replica.connection, replica.name()));
             }
         }
-        self.rdb_clients.retain_mut(|client| {
-            let pending = end.saturating_sub(client.position);
-            let exceeded = limit.is_exceeded(pending, &mut client.over_soft_limit_since_ms, now_ms);
-            if exceeded {
-                closed.push((client.connection, client.name.clone()));
-            }
-            !exceeded
-        });
+        closed.extend(self.rdb_clients.take_over_limit(&limit, turn));
         for (connection, name) in closed {
             turn.warning(format!(
                 "Client {name} scheduled to be closed ASAP for overcoming of output buffer limits."
             ));
             turn.act(Action::CloseOverLimit { connection });
         }
-    }
-
-    fn look_at_rdb_clients(&mut self, turn: &mut Turn<'_>) {
-        let (grace_ms, end) = (self.settings.rdb_client_grace_ms, turn.stream.end);
-        self.rdb_clients.retain_mut(|client| {
-            let connection = client.connection;
-            if !client.tracks && end > client.position {
-                client.tracks = true;
-                turn.debug(format!("Attach replica rdb client {connection} to the backlog"));
-            }
-            let gone_ms = client.gone_since_ms.map_or(0, |since_ms| turn.now_ms.saturating_sub(since_ms));
-            let late = gone_ms > grace_ms;
-            if late {
-                turn.notice(format!(
-                    "Replica main channel failed to establish PSYNC within the grace period ({} seconds). Freeing RDB \
-                     client {connection}.",
-                    gone_ms / 1000
-                ));
-            }
-            !late
-        });
     }
 
     fn free_idle_backlog(&mut self, history: &mut History, turn: &mut Turn<'_>) {

@@ -94,7 +94,8 @@ impl RdbChannel {
             awaited.push_back("AUTH");
         }
         let port = settings.announce_port.to_string();
-        let mut words: Vec<&[u8]> = vec![b"REPLCONF", b"capa", b"eof", b"rdb-only", b"1", b"rdb-channel", b"1"];
+        let mut words: Vec<&[u8]> =
+            vec![b"REPLCONF", b"capa", b"eof", b"rdb-only", b"1", b"rdb-channel", b"1"];
         words.extend([&b"listening-port"[..], port.as_bytes()]);
         if let Some(ip) = &settings.announce_ip {
             words.extend([&b"ip-address"[..], ip.as_bytes()]);

@@ -518,7 +518,10 @@ impl Link {
                 }
                 Some(Awaited::Auth) => {}
                 Some(Awaited::SetRdbClient) if line.starts_with(b"-") => {
-                    self.give_up(format!("Primary does not understand REPLCONF identify: {}", shown(line)), turn);
+                    self.give_up(
+                        format!("Primary does not understand REPLCONF identify: {}", shown(line)),
+                        turn,
+                    );
                 }
                 Some(Awaited::SetRdbClient) => self.send_channel_psync(turn),
                 Some(Awaited::Replconf(name)) => {
@@ -850,7 +853,10 @@ impl Link {
     ) -> Option<Event> {
         if let Some(channel) = self.channel.as_mut().filter(|channel| channel.attempt == attempt) {
             if let Err(reason) = result {
-                self.give_up(format!("Failed trying to load the PRIMARY synchronization DB from socket: {reason}"), turn);
+                self.give_up(
+                    format!("Failed trying to load the PRIMARY synchronization DB from socket: {reason}"),
+                    turn,
+                );
                 return None;
             }
             if !channel.loaded() {

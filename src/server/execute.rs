@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
+use super::admission::Conditions;
 use super::blocking::{BlockedCall, Waiting, WaitingFn, serve_ready};
 use super::call::Call;
 use super::core::Core;
@@ -20,7 +21,6 @@ use super::script::ScriptInProgress;
 use super::scripts_running::RunningScript;
 use super::session::{Origin, Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler, HostOutcome};
-use super::admission::Conditions;
 use super::{Server, admission, commandstats, script, transaction};
 use crate::base::tick_clock::Moment;
 use crate::command::{

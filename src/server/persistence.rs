@@ -552,7 +552,8 @@ impl Server {
         let mut from = None;
         let mut end = writer.written;
         for incr in writer.state.incrs.iter().rev() {
-            let length = writer.incr_path(incr.sequence).and_then(|path| Some(std::fs::metadata(path).ok()?.len()));
+            let length =
+                writer.incr_path(incr.sequence).and_then(|path| Some(std::fs::metadata(path).ok()?.len()));
             if length.and_then(|length| incr.offset.checked_add(length)) != Some(end) {
                 break;
             }

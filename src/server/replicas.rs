@@ -453,7 +453,8 @@ impl Attached {
             None => String::from_utf8_lossy(&args[0][..args[0].len().min(64)]).to_lowercase(),
         };
         let client = super::commands::client::describe(&self.server, &self.client);
-        let keys = super::admission::find_entry(&self.server, &args).is_some_and(|entry| !entry.spec.keys.is_empty());
+        let keys = super::admission::find_entry(&self.server, &args)
+            .is_some_and(|entry| !entry.spec.keys.is_empty());
         if keys {
             tracing::warn!(
                 "== CRITICAL == This primary is sending an error to its replica: 'Replica can't interact with the \

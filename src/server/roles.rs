@@ -34,8 +34,8 @@ use crate::rdb::Loaded;
 use crate::replication::wait::{WaitReply, WaitRequest};
 use crate::replication::{
     Action, Address, Attempt, ConnectionId, FailoverPhase, Framing, History, Level, LinkSettings,
-    LoadStrategy, Meanwhile, OutputLimit, PrimarySettings, ReplconfReply, Replication, ReplicationId, Role, Settings,
-    StreamView, TransferId, Turn,
+    LoadStrategy, Meanwhile, OutputLimit, PrimarySettings, ReplconfReply, Replication, ReplicationId, Role,
+    Settings, StreamView, TransferId, Turn,
 };
 use crate::stream::NO_REPLID;
 
@@ -295,7 +295,8 @@ impl Server {
     ) -> (R, Vec<Action>) {
         let mut actions = Vec::new();
         let mut fresh = fresh_id;
-        let stream = StreamView { end: self.stream_end.load(Relaxed), kept_from: None, fsynced: None, database: 0 };
+        let stream =
+            StreamView { end: self.stream_end.load(Relaxed), kept_from: None, fsynced: None, database: 0 };
         let mut turn = Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
         let result = event(roles, &mut turn);
         self.note_conditions(roles);

@@ -18,5 +18,8 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
     let output = Command::new(script).arg("--binary").arg(Program::ours().path()).output().expect("python3");
     let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{failed}");
-    assert!(said.contains("by a partial resync"), "the old primary lost nothing and needs no full sync:\n{said}");
+    assert!(
+        said.contains("by a partial resync"),
+        "the old primary lost nothing and needs no full sync:\n{said}"
+    );
 }

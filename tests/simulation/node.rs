@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use understudy::failover::{CommandClass, Coordinator, PauseGate, WriteScript};
 use understudy::protocol::ErrorReply;
 use understudy::replication::{
-    Accepted, Action, Address, Attempt, Framing, History, LinkSettings, LoadStrategy, OutputLimit, PrimarySettings,
-    ReplconfReply, Replication, ReplicationId, Role, Settings, StreamView, SyncRequest, Turn,
+    Accepted, Action, Address, Attempt, Framing, History, LinkSettings, LoadStrategy, OutputLimit,
+    PrimarySettings, ReplconfReply, Replication, ReplicationId, Role, Settings, StreamView, SyncRequest,
+    Turn,
 };
 
 pub type Dataset = BTreeMap<String, String>;
@@ -232,7 +233,9 @@ impl Node {
                 network.send(connection, false, &bytes);
                 self.close_incoming(connection, network);
             }
-            Action::Close { connection } | Action::CloseOverLimit { connection } => self.close_incoming(connection, network),
+            Action::Close { connection } | Action::CloseOverLimit { connection } => {
+                self.close_incoming(connection, network)
+            }
             Action::StartTransfer { transfer, framing, connections, .. } => {
                 let snapshot = save(&self.data);
                 let Framing::EofMark(mark) = framing else {
