@@ -376,7 +376,9 @@ impl Link {
             return;
         }
         self.disconnect(turn);
-        let pause_ms = if worked { RECONNECT_MS } else { RETRY_MS };
+        // Clients wait for a handover.
+        let hurries = worked || self.purpose != Purpose::Follow;
+        let pause_ms = if hurries { RECONNECT_MS } else { RETRY_MS };
         let earliest_ms = self.last_attempt_ms.map_or(0, |at| at.saturating_add(pause_ms));
         if worked {
             turn.notice("Caching the disconnected primary state.");

@@ -26,6 +26,8 @@ pub struct Coverage {
     pub full: usize,
     pub followed: usize,
     pub doubts: usize,
+    /// Full syncs on two connections.
+    pub dual: usize,
 }
 
 impl Coverage {
@@ -36,6 +38,7 @@ impl Coverage {
         self.full += other.full;
         self.followed += other.followed;
         self.doubts += other.doubts;
+        self.dual += other.dual;
     }
 }
 
@@ -115,6 +118,7 @@ impl World {
             full: count("sync: Finished with success"),
             followed: count(": following"),
             doubts: self.doubts,
+            dual: count("using main channel"),
         }
     }
 
