@@ -469,6 +469,14 @@ impl World {
         let Some(primary) = self.nodes.iter().position(Node::is_primary) else { return };
         for node in 0..self.nodes.len() {
             if self.nodes[node].replication.failover_phase() == FailoverPhase::InProgress {
+                // Writes that are held back must not be taken in the moment in which it is a primary again.
+                let now_ms = self.network.now_ms;
+                self.nodes[node].gate.pause(
+                    understudy::failover::Purpose::Client,
+                    Scope::Write,
+                    Some(now_ms + 1_000),
+                    now_ms,
+                );
                 let result =
                     self.nodes[node].turn(&mut self.network, |replication, coordinator, gate, turn| {
                         coordinator.command(&[b"ABORT"], replication, gate, turn)
