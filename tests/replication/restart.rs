@@ -215,3 +215,33 @@ fn the_aof_serves_what_the_backlog_has_lost() {
         assert_eq!((count("sync_full"), count("sync_partial_ok")), expected, "round {round}");
     }
 }
+
+/// Sentinel makes a replica of a primary that comes back: if it had written nothing that others lack, and nothing since, it
+/// goes on where they are, although it came back as a primary under a name of its own.
+#[test]
+fn a_primary_that_comes_back_too_late_goes_on_as_a_replica() {
+    let mut primary = Server::start(&["--appendonly", "yes"]);
+    let replica = Server::replica_of(primary.port, &[]);
+    dataset::fill(&mut primary.client(), true);
+    replica.wait_for_offset_of(&primary);
+    primary.kill();
+    replica.client().ok("REPLICAOF NO ONE");
+    replica.client().ok("SET since 1");
+    primary.restart();
+    assert_eq!(primary.info("role"), "master");
+    // What Sentinels say to each other through it is nothing that anybody lacks.
+    primary.client().ok("PUBLISH __sentinel__:hello anything");
+    primary.client().ok(&format!("REPLICAOF 127.0.0.1 {}", replica.port));
+    primary.wait_for_link();
+    primary.wait_for_offset_of(&replica);
+    assert_same(&replica, &primary);
+    assert_eq!((replica.info_number("sync_full"), replica.info_number("sync_partial_ok")), (0, 1));
+    // One that has written is told everything anew.
+    primary.client().ok("REPLICAOF NO ONE");
+    primary.client().ok("SET own 1");
+    primary.client().ok(&format!("REPLICAOF 127.0.0.1 {}", replica.port));
+    wait_until("a full sync", || replica.info_number("sync_full") == 1);
+    primary.wait_for_link();
+    primary.wait_for_offset_of(&replica);
+    assert_same(&replica, &primary);
+}
