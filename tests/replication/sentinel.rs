@@ -19,8 +19,4 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
     // How the old primary comes back depends on whether it had written what nobody got any more.
     let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}\n{failed}");
-    assert!(
-        said.contains("by a partial resync"),
-        "the old primary lost nothing and needs no full sync:\n{said}"
-    );
 }
