@@ -206,7 +206,7 @@ impl Coordinator {
             None => turn.notice(format!("FAILOVER to any replica aborted: {reason}")),
         }
         if matches!(self.state, State::InProgress { .. }) {
-            replication.promote(turn);
+            replication.promote(true, turn);
         }
         self.clear(replication, gate, turn);
     }

@@ -5,6 +5,8 @@
 //! a command states what replicas are told at most by [`WriteTxn::state_effect`]: if it states nothing and
 //! changed something, it is recorded as it was called.
 
+use std::collections::HashSet;
+
 use super::entry::Collection;
 use super::reader::{hash_of, list_of, set_of, sorted_set_of, stream_of};
 use super::watch::{Presence, Replaced};
@@ -40,6 +42,8 @@ pub struct WriteState {
     pub changes: u64,
     pub expired_keys: u64,
     pub expired_fields: u64,
+    /// Keys that clients of a writable replica let expire: no primary will delete them.
+    own_expiring: HashSet<(usize, Box<[u8]>)>,
     /// Are changed keys wanted by client-side caching?
     pub tracking: bool,
     /// Has the running unit emptied all databases? Whoever publishes the unit takes this.
@@ -377,6 +381,9 @@ impl<'k> WriteTxn<'k> {
         entry.set_access_clock(self.keyspace.settings.access.fresh(self.now_ms));
         let want_new = self.settings().events.has_any(EventClasses::NEW);
         let key = want_new.then(|| entry.key().to_vec());
+        if entry.expire_at_ms().is_some() {
+            self.note_own_expiry(entry.key());
+        }
         let mut old = self.keyspace.databases[self.database].insert(entry);
         let expired = |old: &mut Entry| old.expire_at_ms().is_some_and(|at| at <= self.now_ms);
         if self.expiry != KeyExpiry::Ignore
@@ -424,7 +431,39 @@ impl<'k> WriteTxn<'k> {
             return false;
         }
         self.keep(key);
+        if expire_at_ms.is_some() {
+            self.note_own_expiry(key);
+        }
         self.keyspace.databases[self.database].set_expiry(key, expire_at_ms)
+    }
+
+    /// Where keys are hidden rather than deleted, those that clients wrote have nobody else to delete them.
+    fn note_own_expiry(&mut self, key: &[u8]) {
+        match self.expiry {
+            KeyExpiry::Hide => drop(self.state.own_expiring.insert((self.database, key.into()))),
+            KeyExpiry::Ignore if !self.state.own_expiring.is_empty() => {
+                self.state.own_expiring.remove(&(self.database, key.into()));
+            }
+            _ => {}
+        }
+    }
+
+    /// Deletes what clients of a writable replica let expire and what is due.
+    pub fn expire_own(&mut self) {
+        let own = std::mem::take(&mut self.state.own_expiring);
+        for (database, key) in own {
+            let at_ms = self.keyspace.databases[database].get(&key).and_then(Entry::expire_at_ms);
+            match at_ms {
+                Some(at_ms) if at_ms <= self.now_ms => self.expire_if_due(database, &key),
+                Some(_) => drop(self.state.own_expiring.insert((database, key))),
+                None => {}
+            }
+        }
+    }
+
+    /// Whether there may be something for [`expire_own`](Self::expire_own) to do.
+    pub fn has_own_expiring(&self) -> bool {
+        !self.state.own_expiring.is_empty()
     }
 
     /// Deletes a key whose time has passed, or is to count as passed, as an effect of its own.

@@ -56,6 +56,8 @@ pub struct Loaded {
     pub aux: Vec<(String, Vec<u8>)>,
     pub keys: u64,
     pub expired: u64,
+    /// The keys that were left out since their time had passed, and their databases.
+    pub dropped: Vec<(usize, Vec<u8>)>,
     /// Keys left out since they were collections without elements, which a sound server does not write.
     pub empty: Vec<Vec<u8>>,
     /// Bytes read, the checksum included.
@@ -221,6 +223,7 @@ pub fn load(
         aux: Vec::new(),
         keys: 0,
         expired: 0,
+        dropped: Vec::new(),
         empty: Vec::new(),
         bytes: 0,
     };
@@ -304,7 +307,7 @@ fn put(
     let Some(mut entry) = entry else { return loaded.empty.push(key) };
     if options.drop_expired && preamble.expire_at_ms.is_some_and(|at| at <= options.now_ms) {
         loaded.expired += 1;
-        return;
+        return loaded.dropped.push((database, key));
     }
     entry.set_expiry(preamble.expire_at_ms);
     if let (Some(times), Some(stream)) = (&preamble.active_times, entry.stream_mut()) {

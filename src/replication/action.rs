@@ -2,7 +2,7 @@
 //!
 //! Knows the vocabulary only, no decision.
 
-use super::{Address, Attempt, Framing, ReplicationId, SnapshotFilter, wait};
+use super::{Address, Attempt, Framing, Meanwhile, ReplicationId, SnapshotFilter, wait};
 use bytes::Bytes;
 
 /// Names a client connection for its whole life; the client id.
@@ -13,6 +13,7 @@ pub type TransferId = u64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
+    Debug,
     Notice,
     Warning,
 }
@@ -36,6 +37,8 @@ pub struct StreamView {
     pub kept_from: Option<u64>,
     /// The position up to which the AOF is on the disk; `None` without an AOF.
     pub fsynced: Option<u64>,
+    /// The database that the stream's next command goes to if it does not say.
+    pub database: usize,
 }
 
 /// One event's surroundings, and the list that its actions are added to.
@@ -56,6 +59,10 @@ impl Turn<'_> {
 
     pub(crate) fn notice(&mut self, text: impl Into<String>) {
         self.act(Action::Log(Level::Notice, text.into()));
+    }
+
+    pub(super) fn debug(&mut self, text: impl Into<String>) {
+        self.act(Action::Log(Level::Debug, text.into()));
     }
 
     pub(super) fn warning(&mut self, text: impl Into<String>) {
@@ -97,6 +104,10 @@ pub enum Action {
         bytes: Vec<u8>,
     },
     Close {
+        connection: ConnectionId,
+    },
+    /// The same, of one that fell too far behind.
+    CloseOverLimit {
         connection: ConnectionId,
     },
     /// Take a snapshot now, and send it to `connections` framed as told (`Framing::EofMark`), or write it to a
@@ -147,6 +158,7 @@ pub enum Action {
     BeginLoad {
         attempt: Attempt,
         length: Option<u64>,
+        meanwhile: Meanwhile,
     },
     FeedLoader {
         attempt: Attempt,
@@ -156,9 +168,12 @@ pub enum Action {
     FinishLoad {
         attempt: Attempt,
     },
+    /// Whatever was loaded, in part or whole, is not wanted.
     AbortLoad {
         attempt: Attempt,
     },
+    /// A point at which tests may stop the process (DEBUG PAUSE-AFTER-FORK).
+    PausePoint,
     /// Empty the dataset and forget the stream's bytes up to its end, since a load replaces both
     /// (`LoadStrategy::FlushFirst`). The loader may have begun.
     FlushDataset,
@@ -174,7 +189,11 @@ pub enum Action {
 
     // To the server.
     /// Written to the state file; writes are refused from now on if it is a replica.
-    RoleChanged(Role),
+    RoleChanged {
+        role: Role,
+        /// By a failover: the role is to outlive a restart.
+        by_failover: bool,
+    },
     /// Clients blocked on keys get UNBLOCKED and are closed; those held by the pause stay.
     UnblockForDemotion,
     /// Undo the write script that is running, so that a failover need not wait for it.

@@ -3,6 +3,7 @@
 //! Knows one connection's words only. Options take effect one after the other, so those before a bad one stay,
 //! as on Valkey.
 
+use super::action::ConnectionId;
 use crate::protocol::ErrorReply;
 
 /// Hosts that are longer are refused (the longest domain name is 255 bytes and a terminator).
@@ -30,8 +31,12 @@ pub struct Announced {
     pub eof: bool,
     /// Understands `+CONTINUE <new replication id>`.
     pub psync2: bool,
-    /// Could take the snapshot on a connection of its own; never asked to.
+    /// Takes the snapshot on a connection of its own, if the primary offers that.
     pub dual_channel: bool,
+    /// Is such a connection: it gets a snapshot, and before that the position at which the stream goes on elsewhere.
+    pub rdb_channel: bool,
+    /// Its snapshot came, or comes, on this other connection.
+    pub rdb_client: Option<ConnectionId>,
     /// Follows a `+FOLLOW` line to the new primary after a failover, and acknowledges a GETACK including its bytes.
     pub follow: bool,
     /// Wants the snapshot and no stream.
@@ -63,8 +68,20 @@ pub(super) enum Parsed {
     GetAck,
 }
 
+/// What a primary accepts at present.
+pub(super) struct Offers<'a> {
+    /// Snapshots on connections of their own.
+    pub dual_channel: bool,
+    /// The connections whose snapshot waits for the main connection of the same replica.
+    pub rdb_clients: &'a [ConnectionId],
+}
+
 /// Reads the arguments after `REPLCONF` into `announced`.
-pub(super) fn parse(announced: &mut Announced, arguments: &[&[u8]]) -> Result<Parsed, ErrorReply> {
+pub(super) fn parse(
+    announced: &mut Announced,
+    arguments: &[&[u8]],
+    offers: &Offers<'_>,
+) -> Result<Parsed, ErrorReply> {
     if !arguments.len().is_multiple_of(2) {
         return Err(ErrorReply::SYNTAX);
     }
@@ -75,12 +92,14 @@ pub(super) fn parse(announced: &mut Announced, arguments: &[&[u8]]) -> Result<Pa
                 announced.listening_port = integer(value).ok_or(ErrorReply::NOT_AN_INTEGER)?
             }
             b"ip-address" => announced.ip_address = Some(ip_address(value)?),
-            b"capa" => capability(announced, value),
+            b"capa" => capability(announced, value, offers),
             b"ack" => return Ok(acknowledgement(&arguments[index * 2..])),
             b"getack" => return Ok(Parsed::GetAck),
             b"rdb-only" => announced.rdb_only = zero_or_one(value)?,
             b"rdb-filter-only" => announced.filter = filter(announced.filter, value)?,
             b"version" => announced.version = Some(version(value)?),
+            b"rdb-channel" => announced.rdb_channel = zero_or_one(value)?,
+            b"set-rdb-client-id" => announced.rdb_client = Some(rdb_client(value, offers)?),
             _ => return Err(unrecognized("REPLCONF option", option)),
         }
     }
@@ -96,11 +115,17 @@ fn acknowledgement(rest: &[&[u8]]) -> Parsed {
     Parsed::Ack { offset, fsynced }
 }
 
-fn capability(announced: &mut Announced, name: &[u8]) {
+fn rdb_client(value: &[u8], offers: &Offers<'_>) -> Result<ConnectionId, ErrorReply> {
+    let number = integer(value).ok_or(ErrorReply::NOT_AN_INTEGER)?;
+    let known = ConnectionId::try_from(number).ok().filter(|number| offers.rdb_clients.contains(number));
+    known.ok_or_else(|| ErrorReply::from_text(format!("ERR Unrecognized RDB client id {number}")))
+}
+
+fn capability(announced: &mut Announced, name: &[u8], offers: &Offers<'_>) {
     match name.to_ascii_lowercase().as_slice() {
         b"eof" => announced.eof = true,
         b"psync2" => announced.psync2 = true,
-        b"dual-channel" => announced.dual_channel = true,
+        b"dual-channel" => announced.dual_channel = offers.dual_channel,
         b"follow" => announced.follow = true,
         // Later versions will have others: what is not understood is not used.
         _ => {}
@@ -172,7 +197,8 @@ mod tests {
 
     fn replconf(announced: &mut Announced, words: &str) -> Result<Parsed, String> {
         let words: Vec<&[u8]> = words.split('|').map(str::as_bytes).collect();
-        parse(announced, &words).map_err(|error| String::from_utf8_lossy(&error.0).into_owned())
+        let offers = Offers { dual_channel: true, rdb_clients: &[7] };
+        parse(announced, &words, &offers).map_err(|error| String::from_utf8_lossy(&error.0).into_owned())
     }
 
     #[test]
@@ -183,7 +209,8 @@ mod tests {
             "ip-address|10.0.0.1",
             "capa|eof|capa|psync2|capa|dual-channel|capa|follow|capa|teleport",
             "version|9.1.2",
-            "rdb-only|1",
+            "rdb-only|1|rdb-channel|1",
+            "set-rdb-client-id|7",
         ] {
             assert!(matches!(replconf(&mut announced, words), Ok(Parsed::Announcement)), "{words}");
         }
@@ -193,6 +220,8 @@ mod tests {
             eof: true,
             psync2: true,
             dual_channel: true,
+            rdb_channel: true,
+            rdb_client: Some(7),
             follow: true,
             rdb_only: true,
             filter: SnapshotFilter::default(),
@@ -213,6 +242,8 @@ mod tests {
             ("version|", "ERR Unrecognized version format: "),
             ("rdb-only|2", "ERR value is out of range, value must between 0 and 1"),
             ("rdb-only|a", "ERR value is not an integer or out of range"),
+            ("set-rdb-client-id|8", "ERR Unrecognized RDB client id 8"),
+            ("rdb-channel|2", "ERR value is out of range, value must between 0 and 1"),
             ("listening-port|a", "ERR value is not an integer or out of range"),
             ("listening-port|06380", "ERR value is not an integer or out of range"),
             ("rdb-filter-only|foo", "ERR Unsupported rdb-filter-only option: foo"),

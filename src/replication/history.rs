@@ -73,17 +73,19 @@ pub struct History {
     /// The latest first.
     ancestors: Vec<PreviousHistory>,
     continuable: bool,
+    /// Where a restarted primary gave the history a new name, which nobody else can know before it writes on.
+    renamed_at: Option<u64>,
 }
 
 impl History {
     /// An empty dataset: nothing that another server could continue for it.
     pub fn new(id: ReplicationId) -> Self {
-        History { id, ancestors: Vec::new(), continuable: false }
+        History { id, ancestors: Vec::new(), continuable: false, renamed_at: None }
     }
 
     /// A replica that comes back with its dataset at the position that `id` describes.
     pub fn of_restarted_replica(id: ReplicationId, ancestors: Vec<PreviousHistory>) -> Self {
-        History { id, ancestors, continuable: true }
+        History { id, ancestors, continuable: true, renamed_at: None }
     }
 
     /// A primary that comes back with its dataset at `position` of the history `stored`. It takes a new id, since
@@ -94,8 +96,9 @@ impl History {
         position: u64,
         fresh: ReplicationId,
     ) -> Self {
-        let mut history = History { id: stored, ancestors, continuable: true };
+        let mut history = History { id: stored, ancestors, continuable: true, renamed_at: None };
         history.shift(position, fresh);
+        history.renamed_at = Some(position);
         history
     }
 
@@ -120,6 +123,15 @@ impl History {
     /// `second_repl_offset` of INFO: the first byte, counted from 1, that is not shared; -1 without a previous id.
     pub fn second_offset(&self) -> i128 {
         self.previous().map_or(-1, |previous| i128::from(previous.until) + 1)
+    }
+
+    /// The name under which to ask another server to go on at `position`: a restarted primary that has written nothing
+    /// since is at a point of its old history too, and that one others may know.
+    pub(super) fn name_at(&self, position: u64) -> ReplicationId {
+        match self.previous() {
+            Some(previous) if self.renamed_at == Some(position) => previous.id,
+            _ => self.id,
+        }
     }
 
     /// Whether it makes sense to ask a primary to continue this history.
@@ -147,12 +159,14 @@ impl History {
         self.ancestors.truncate(ANCESTORS_LIMIT);
         self.id = fresh;
         self.continuable = true;
+        self.renamed_at = None;
     }
 
     /// A history without a past: nobody may continue from the old ids.
     pub(super) fn renew(&mut self, fresh: ReplicationId) {
         self.ancestors.clear();
         self.id = fresh;
+        self.renamed_at = None;
     }
 
     /// The primary goes on with the same bytes under another id.
@@ -162,7 +176,7 @@ impl History {
 
     /// The dataset was replaced by the primary's.
     pub(super) fn replace(&mut self, id: ReplicationId) {
-        *self = History { id, ancestors: Vec::new(), continuable: true };
+        *self = History { id, ancestors: Vec::new(), continuable: true, renamed_at: None };
     }
 
     /// Whether a peer that has `position` bytes of the history `id` has only bytes that this history has too.

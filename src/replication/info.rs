@@ -45,20 +45,22 @@ fn write_info(
     for (index, replica) in primary.replicas().iter().enumerate() {
         write!(
             out,
-            "slave{index}:ip={},port={},state={},offset={},lag={},type=replica\r\n",
+            "slave{index}:ip={},port={},state={},offset={},lag={},type={}\r\n",
             replica.host(),
             replica.announced.listening_port,
             replica.state.name(),
             replica.acknowledged,
-            replica.lag_seconds(now_ms)
+            replica.lag_seconds(now_ms),
+            replica.kind()
         )?;
     }
     let history = replication.history();
     write!(
         out,
-        "replicas_waiting_psync:0\r\nmaster_failover_state:{}\r\nmaster_replid:{}\r\nmaster_replid2:{}\r\n\
+        "replicas_waiting_psync:{}\r\nmaster_failover_state:{}\r\nmaster_replid:{}\r\nmaster_replid2:{}\r\n\
          master_repl_offset:{}\r\nsecond_repl_offset:{}\r\nrepl_backlog_active:{}\r\nrepl_backlog_size:{}\r\n\
          repl_backlog_first_byte_offset:{}\r\nrepl_backlog_histlen:{}\r\n",
+        primary.waiting_for_psync(),
         replication.failover_phase().name(),
         history.id(),
         history.previous_id_text(),
@@ -93,10 +95,11 @@ fn write_link(
         false => write!(out, "master_last_io_seconds_ago:-1\r\n")?,
     }
     let syncing = link.state() == LinkState::Sync;
+    let (early, peak) = link.early_bytes();
     write!(
         out,
         "master_sync_in_progress:{}\r\nslave_read_repl_offset:{end}\r\nslave_repl_offset:{end}\r\n\
-         replicas_repl_buffer_size:0\r\nreplicas_repl_buffer_peak:0\r\n",
+         replicas_repl_buffer_size:{early}\r\nreplicas_repl_buffer_peak:{peak}\r\n",
         u8::from(syncing),
         end = stream.end
     )?;

@@ -18,7 +18,11 @@ mod action;
 mod handshake;
 mod history;
 pub mod info;
+mod line;
+mod output_limit;
 mod primary;
+mod rdb_channel;
+mod rdb_clients;
 mod replica;
 mod roles;
 mod snapshot_reader;
@@ -29,10 +33,11 @@ pub use action::{Action, ConnectionId, Level, Role, StreamView, TransferId, Turn
 pub(crate) use handshake::integer;
 pub use handshake::{Announced, ReplconfReply, SnapshotFilter};
 pub use history::{History, PreviousHistory, ReplicationId};
+pub use output_limit::OutputLimit;
 pub use primary::{
-    AttachedReplica, Framing, OutputLimit, Primary, PrimarySettings, ReplicaState, SyncStatistics,
+    Accepted, AttachedReplica, Framing, Primary, PrimarySettings, ReplicaState, SyncStatistics,
 };
-pub use replica::{Attempt, Link, LinkSettings, LinkState, LoadStrategy, PsyncOutcome};
+pub use replica::{Attempt, Link, LinkSettings, LinkState, LoadStrategy, Meanwhile, PsyncOutcome};
 pub use roles::{FailoverPhase, ReplicaOf, Replication, Settings, SyncRequest};
 
 /// The address of a server, as it was given or announced: a host name or an IP address.

@@ -5,8 +5,10 @@
 //! its SYNC or PSYNC was accepted until it is closed; at most one full sync runs at a time.
 
 use super::action::{Action, ConnectionId, GETACK_RECORD, PING_RECORD, TransferId, Turn};
-use super::handshake::{Announced, Parsed, ReplconfReply, SnapshotFilter, parse};
+use super::handshake::{Announced, Offers, Parsed, ReplconfReply, SnapshotFilter, parse};
 use super::history::{History, ReplicationId};
+use super::output_limit::OutputLimit;
+use super::rdb_clients::RdbClients;
 use super::wait::{Acknowledged, WaitReply, WaitRequest, Waiters, answer};
 use crate::protocol::ErrorReply;
 use std::collections::BTreeMap;
@@ -16,6 +18,10 @@ use std::collections::BTreeMap;
 pub struct PrimarySettings {
     /// `repl-diskless-sync`: stream snapshots rather than prepare them in a file.
     pub diskless_sync: bool,
+    /// `dual-channel-replication-enabled`: offer snapshots on connections of their own.
+    pub dual_channel: bool,
+    /// How long a snapshot that was sent on a connection of its own waits for the replica's main connection.
+    pub rdb_client_grace_ms: u64,
     /// `repl-diskless-sync-delay`: how long the first replica waits for others to join its snapshot.
     pub diskless_sync_delay_ms: u64,
     /// `repl-diskless-sync-max-replicas`: start at once with so many; 0 is no limit.
@@ -38,6 +44,8 @@ impl Default for PrimarySettings {
     fn default() -> Self {
         PrimarySettings {
             diskless_sync: true,
+            dual_channel: false,
+            rdb_client_grace_ms: 60_000,
             diskless_sync_delay_ms: 5_000,
             diskless_sync_max_replicas: 0,
             ping_period_ms: 10_000,
@@ -48,14 +56,6 @@ impl Default for PrimarySettings {
             output_limit: OutputLimit { hard_bytes: 256 << 20, soft_bytes: 64 << 20, soft_ms: 60_000 },
         }
     }
-}
-
-/// How far a replica's connection may fall behind the stream before it is closed; 0 bytes is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OutputLimit {
-    pub hard_bytes: u64,
-    pub soft_bytes: u64,
-    pub soft_ms: u64,
 }
 
 /// How a snapshot's end is found.
@@ -85,6 +85,8 @@ pub enum ReplicaState {
     AwaitingAck {
         position: u64,
     },
+    /// Gets the stream while its snapshot comes on another connection.
+    BackgroundTransfer,
     Online,
 }
 
@@ -95,6 +97,7 @@ impl ReplicaState {
             ReplicaState::WaitingForSnapshot | ReplicaState::InTransfer { .. } => "wait_bgsave",
             ReplicaState::SendingBulk { .. } => "send_bulk",
             ReplicaState::Transmitted => "rdb_transmitted",
+            ReplicaState::BackgroundTransfer => "bg_transfer",
             ReplicaState::AwaitingAck { .. } | ReplicaState::Online => "online",
         }
     }
@@ -124,9 +127,25 @@ pub struct AttachedReplica {
     sent: u64,
     over_soft_limit_since_ms: Option<u64>,
     lied: bool,
+    /// Is being closed: nothing is kept for it.
+    closing: bool,
 }
 
 impl AttachedReplica {
+    /// What kind of connection it is, in INFO.
+    pub fn kind(&self) -> &'static str {
+        match self.state {
+            _ if self.announced.rdb_channel => "rdb-channel",
+            ReplicaState::BackgroundTransfer => "main-channel",
+            _ => "replica",
+        }
+    }
+
+    /// Snapshots can be shared by those who want the same.
+    fn wants(&self) -> (SnapshotFilter, bool) {
+        (self.announced.filter, self.announced.rdb_channel)
+    }
+
     /// The address others can reach it at, as far as it is known.
     pub fn host(&self) -> &str {
         self.announced.ip_address.as_deref().unwrap_or(&self.peer_ip)
@@ -144,11 +163,12 @@ impl AttachedReplica {
     /// The first position it still needs bytes after.
     fn needs_from(&self) -> Option<u64> {
         match self.state {
+            _ if self.closing || self.announced.rdb_only => None,
             ReplicaState::WaitingForSnapshot | ReplicaState::Transmitted => None,
             ReplicaState::InTransfer { position }
             | ReplicaState::SendingBulk { position }
             | ReplicaState::AwaitingAck { position } => Some(position),
-            ReplicaState::Online => Some(self.sent),
+            ReplicaState::BackgroundTransfer | ReplicaState::Online => Some(self.sent),
         }
     }
 }
@@ -174,10 +194,25 @@ pub struct SyncStatistics {
 struct Transfer {
     id: TransferId,
     framing: Framing,
-    filter: SnapshotFilter,
+    wants: (SnapshotFilter, bool),
     position: u64,
     /// The length is not known yet, so others can still join.
     preparing: bool,
+    /// Replicas that have all of it.
+    served: usize,
+}
+
+/// How a SYNC or PSYNC goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// The connection is a replica's.
+    Attached,
+    /// The replica is to fetch a snapshot on another connection, and come back. It is told so by a status reply.
+    DualChannel,
+}
+
+impl Accepted {
+    pub const DUAL_CHANNEL_REPLY: &'static str = "DUALCHANNELSYNC";
 }
 
 /// Who asks for a sync, and what for.
@@ -196,6 +231,7 @@ pub struct Primary {
     /// In the order in which they came.
     replicas: Vec<AttachedReplica>,
     transfer: Option<Transfer>,
+    rdb_clients: RdbClients,
     last_transfer: TransferId,
     waiters: Waiters,
     acks_requested: bool,
@@ -211,6 +247,7 @@ impl Primary {
             handshakes: BTreeMap::new(),
             replicas: Vec::new(),
             transfer: None,
+            rdb_clients: RdbClients::default(),
             last_transfer: 0,
             waiters: Waiters::default(),
             acks_requested: false,
@@ -228,6 +265,11 @@ impl Primary {
         self.statistics
     }
 
+    /// CONFIG RESETSTAT.
+    pub(super) fn reset_statistics(&mut self) {
+        self.statistics = SyncStatistics::default();
+    }
+
     pub fn is_replica(&self, connection: ConnectionId) -> bool {
         self.find(connection).is_some()
     }
@@ -242,7 +284,27 @@ impl Primary {
 
     /// The position after which some replica still needs the stream's bytes; the stream keeps them.
     pub fn oldest_needed(&self) -> Option<u64> {
-        self.replicas.iter().filter_map(AttachedReplica::needs_from).min()
+        let waiting = self.rdb_clients.positions();
+        self.replicas.iter().filter_map(AttachedReplica::needs_from).chain(waiting).min()
+    }
+
+    /// Snapshots on connections of their own whose replica has not asked for the stream behind them yet.
+    pub fn waiting_for_psync(&self) -> usize {
+        self.rdb_clients.len()
+    }
+
+    /// Whether a snapshot for replicas is being written.
+    pub fn is_saving(&self) -> bool {
+        let saving = |transfer: &Transfer| transfer.preparing || transfer.framing != Framing::Length;
+        self.transfer.as_ref().is_some_and(saving)
+    }
+
+    /// The end of the stream at which the first replica is too far behind; the limit is looked at by then.
+    pub fn over_limit_at(&self) -> u64 {
+        match (self.settings.output_limit.hard_bytes, self.oldest_needed()) {
+            (0, _) | (_, None) => u64::MAX,
+            (hard_bytes, Some(oldest)) => oldest.saturating_add(hard_bytes),
+        }
     }
 
     /// Replicas that are online and acknowledged lately (`min-replicas-max-lag`).
@@ -276,7 +338,9 @@ impl Primary {
             Some(replica) => &mut replica.announced,
             None => self.handshakes.entry(connection).or_default(),
         };
-        match parse(announced, arguments) {
+        let rdb_clients = self.rdb_clients.connections();
+        let dual_channel = self.settings.dual_channel && self.settings.diskless_sync;
+        match parse(announced, arguments, &Offers { dual_channel, rdb_clients: &rdb_clients }) {
             Err(error) => ReplconfReply::Error(error),
             Ok(Parsed::Announcement) => ReplconfReply::Ok,
             Ok(Parsed::GetAck) => ReplconfReply::SendAck,
@@ -314,10 +378,18 @@ impl Primary {
         replica.acknowledged = replica.acknowledged.max(offset);
         replica.fsynced = replica.fsynced.max(fsynced);
         replica.last_ack_ms = turn.now_ms;
-        if let ReplicaState::AwaitingAck { position } = replica.state {
-            replica.state = ReplicaState::Online;
-            replica.sent = position;
-            turn.act(Action::StreamFrom { connection, position });
+        match replica.state {
+            ReplicaState::AwaitingAck { position } => {
+                replica.state = ReplicaState::Online;
+                replica.sent = position;
+                turn.act(Action::StreamFrom { connection, position });
+            }
+            ReplicaState::BackgroundTransfer => {
+                replica.state = ReplicaState::Online;
+                let name = replica.name();
+                turn.notice(format!("Synchronization with replica {name} succeeded"));
+            }
+            _ => {}
         }
         self.finish_waits(turn);
     }
@@ -328,7 +400,7 @@ impl Primary {
         request: &Request<'_>,
         history: &mut History,
         turn: &mut Turn<'_>,
-    ) -> Result<(), ErrorReply> {
+    ) -> Result<Accepted, ErrorReply> {
         let announced = self.handshakes.get(&request.connection).cloned().unwrap_or_default();
         if !announced.filter.is_everything() && !announced.eof {
             return Err(ErrorReply::new("ERR Filtered replica requires EOF capability"));
@@ -348,6 +420,7 @@ impl Primary {
             sent: 0,
             over_soft_limit_since_ms: None,
             lied: false,
+            closing: false,
         };
         let name = replica.name();
         turn.notice(format!("Replica {name} asks for synchronization"));
@@ -360,11 +433,18 @@ impl Primary {
                 Some(position) => {
                     self.statistics.partial_ok += 1;
                     self.continue_stream(replica, position, history, turn);
-                    return Ok(());
+                    return Ok(Accepted::Attached);
                 }
                 // `?` asks for a full sync on purpose: no attempt has failed.
                 None if id.first() == Some(&b'?') => {}
                 None => self.statistics.partial_err += 1,
+            }
+            if replica.announced.dual_channel {
+                turn.notice(format!(
+                    "Replica {name} is capable of dual channel synchronization, and partial sync isn't possible. Full \
+                     sync will continue with dedicated RDB channel."
+                ));
+                return Ok(Accepted::DualChannel);
             }
         }
         self.statistics.full += 1;
@@ -374,7 +454,7 @@ impl Primary {
             self.begin_backlog(history, turn);
         }
         self.place_in_transfer(request.connection, history, turn);
-        Ok(())
+        Ok(Accepted::Attached)
     }
 
     fn begin_backlog(&mut self, history: &mut History, turn: &mut Turn<'_>) {
@@ -410,9 +490,14 @@ impl Primary {
             turn.stream.end.saturating_sub(position),
             u128::from(position) + 1
         ));
-        replica.state = ReplicaState::Online;
-        replica.acknowledged = position;
+        let rdb_client = replica.announced.rdb_client;
+        replica.state =
+            if rdb_client.is_some() { ReplicaState::BackgroundTransfer } else { ReplicaState::Online };
+        if rdb_client.is_none() {
+            replica.acknowledged = position;
+        }
         replica.sent = position;
+        self.rdb_clients.joined(rdb_client);
         self.handshakes.remove(&connection);
         self.replicas.push(replica);
         self.finish_waits(turn);
@@ -420,9 +505,10 @@ impl Primary {
 
     /// Joins the full sync that is being prepared, or waits for one.
     fn place_in_transfer(&mut self, connection: ConnectionId, history: &History, turn: &mut Turn<'_>) {
-        let Some(announced) = self.find(connection).map(|replica| replica.announced.clone()) else { return };
+        let Some(replica) = self.find(connection) else { return };
+        let (wants, eof) = (replica.wants(), replica.announced.eof);
         match &self.transfer {
-            Some(transfer) if transfer.preparing && transfer.filter == announced.filter => {
+            Some(transfer) if transfer.preparing && transfer.wants == wants => {
                 let position = transfer.position;
                 self.enter_transfer(connection, position, history, turn);
                 turn.notice("Waiting for end of BGSAVE for SYNC");
@@ -435,11 +521,11 @@ impl Primary {
             Some(_) => turn.notice("Current BGSAVE has socket target. Waiting for next BGSAVE for SYNC"),
             None => {
                 let settings = &self.settings;
-                if settings.diskless_sync && announced.eof && settings.diskless_sync_delay_ms > 0 {
+                if settings.diskless_sync && eof && settings.diskless_sync_delay_ms > 0 {
                     turn.notice("Delay next BGSAVE for diskless SYNC");
                     self.start_pending_transfer(history, turn);
                 } else {
-                    self.start_transfer(announced.filter, history, turn);
+                    self.start_transfer(wants, history, turn);
                 }
             }
         }
@@ -455,10 +541,31 @@ impl Primary {
         let Some(replica) = self.find_mut(connection) else { return };
         replica.state = ReplicaState::InTransfer { position };
         replica.last_progress_ms = turn.now_ms;
-        if !replica.plain_sync {
+        if replica.announced.rdb_channel {
+            let name = replica.name();
+            self.await_psync(connection, name, position, history, turn);
+        } else if !replica.plain_sync {
             let bytes = format!("+FULLRESYNC {} {position}\r\n", history.id()).into_bytes();
             turn.act(Action::Send { connection, bytes });
         }
+    }
+
+    /// Tells a connection that takes a snapshot only where the stream goes on behind it, and keeps the stream from there.
+    fn await_psync(
+        &mut self,
+        connection: ConnectionId,
+        name: String,
+        position: u64,
+        history: &History,
+        turn: &mut Turn<'_>,
+    ) {
+        turn.notice(format!(
+            "Sending to replica {name} RDB end offset {position} and client-id {connection}"
+        ));
+        let (id, database) = (history.id(), turn.stream.database);
+        let bytes = format!("$ENDOFF:{position} {id} {database} {connection}\r\n").into_bytes();
+        turn.act(Action::Send { connection, bytes });
+        self.rdb_clients.add(connection, name, position, turn);
     }
 
     /// Starts the next full sync if its replicas have waited for company long enough.
@@ -467,38 +574,39 @@ impl Primary {
             return;
         }
         let waiting = |replica: &&AttachedReplica| replica.state == ReplicaState::WaitingForSnapshot;
-        let Some(filter) = self.replicas.iter().find(waiting).map(|replica| replica.announced.filter) else {
-            return;
-        };
-        let group = self.replicas.iter().filter(waiting).filter(|replica| replica.announced.filter == filter);
+        let Some(wants) = self.replicas.iter().find(waiting).map(AttachedReplica::wants) else { return };
+        let group = self.replicas.iter().filter(waiting).filter(|replica| replica.wants() == wants);
         let longest_ms = group.clone().map(|r| turn.now_ms.saturating_sub(r.since_ms)).max().unwrap_or(0);
         let full = self.settings.diskless_sync_max_replicas;
         let enough = full > 0 && group.count() >= full;
         if !self.settings.diskless_sync || enough || longest_ms >= self.settings.diskless_sync_delay_ms {
-            self.start_transfer(filter, history, turn);
+            self.start_transfer(wants, history, turn);
         }
     }
 
-    fn start_transfer(&mut self, filter: SnapshotFilter, history: &History, turn: &mut Turn<'_>) {
+    fn start_transfer(&mut self, wants: (SnapshotFilter, bool), history: &History, turn: &mut Turn<'_>) {
+        let (filter, by_channel) = wants;
         let group: Vec<_> = self
             .replicas
             .iter()
-            .filter(|r| r.state == ReplicaState::WaitingForSnapshot && r.announced.filter == filter)
+            .filter(|r| r.state == ReplicaState::WaitingForSnapshot && r.wants() == wants)
             .map(|r| (r.connection, r.announced.eof))
             .collect();
         if group.is_empty() {
             return;
         }
         // One framing for all: the mark only if each of them understands it.
-        let marked =
-            group.iter().all(|(_, eof)| *eof) && (self.settings.diskless_sync || !filter.is_everything());
+        let marked = group.iter().all(|(_, eof)| *eof)
+            && (self.settings.diskless_sync || !filter.is_everything() || by_channel);
         let framing = if marked { Framing::EofMark((turn.fresh_id)()) } else { Framing::Length };
         let target = if marked { "replicas sockets" } else { "disk" };
-        turn.notice(format!("Starting BGSAVE for SYNC with target: {target} using: normal sync"));
+        let way = if by_channel { "dual-channel" } else { "normal sync" };
+        turn.notice(format!("Starting BGSAVE for SYNC with target: {target} using: {way}"));
         self.last_transfer += 1;
         let position = turn.stream.end;
         let transfer = self.last_transfer;
-        self.transfer = Some(Transfer { id: transfer, framing, filter, position, preparing: !marked });
+        self.transfer =
+            Some(Transfer { id: transfer, framing, wants, position, preparing: !marked, served: 0 });
         let connections: Vec<ConnectionId> = group.into_iter().map(|(connection, _)| connection).collect();
         for &connection in &connections {
             self.enter_transfer(connection, position, history, turn);
@@ -523,10 +631,11 @@ impl Primary {
         }
     }
 
-    /// Some bytes of the snapshot went out to this replica: it is alive.
-    pub fn snapshot_progress(&mut self, connection: ConnectionId, now_ms: u64) {
+    /// Some bytes of the snapshot went out to this replica, or it sent a newline: it is alive.
+    pub fn is_alive(&mut self, connection: ConnectionId, now_ms: u64) {
         if let Some(replica) = self.find_mut(connection) {
             replica.last_progress_ms = now_ms;
+            replica.last_ack_ms = now_ms;
         }
     }
 
@@ -541,6 +650,11 @@ impl Primary {
         let name = replica.name();
         replica.last_ack_ms = turn.now_ms;
         // Nothing is acknowledged by that: it may still be loading, or fail to.
+        if let Some(transfer) = &mut self.transfer {
+            transfer.served += 1;
+        }
+        self.rdb_clients.sent(connection);
+        let Some(replica) = self.find_mut(connection) else { return };
         if replica.announced.rdb_only {
             replica.state = ReplicaState::Transmitted;
             turn.notice(format!(
@@ -584,6 +698,20 @@ impl Primary {
             matches!(r.state, ReplicaState::InTransfer { .. } | ReplicaState::SendingBulk { .. })
         };
         if !self.replicas.iter().any(served) {
+            // In the words that people and tools know, of a server where a child process writes into a pipe.
+            match (transfer.framing, transfer.served) {
+                (Framing::Length, _) => {}
+                (_, 0) => {
+                    turn.warning("Diskless rdb transfer, last replica dropped, killing fork child.");
+                    turn.warning("Background RDB transfer error");
+                }
+                (_, served) => {
+                    turn.notice(format!(
+                        "Diskless rdb transfer, done reading from pipe, {served} replicas still up."
+                    ));
+                    turn.notice("Background RDB transfer terminated with success");
+                }
+            }
             turn.act(Action::EndTransfer { transfer: transfer.id });
             self.transfer = None;
             self.start_pending_transfer(history, turn);
@@ -606,6 +734,7 @@ impl Primary {
             turn.notice(format!("Connection with replica {} lost.", replica.name()));
         }
         self.replicas.retain(|replica| replica.connection != connection);
+        self.rdb_clients.closed(connection, self.settings.rdb_client_grace_ms, turn);
         if self.replicas.len() < before {
             if self.replicas.is_empty() {
                 self.no_replicas_since_ms = turn.now_ms;
@@ -633,6 +762,7 @@ impl Primary {
         if !self.replicas.is_empty() {
             turn.act(Action::ReselectDatabase);
         }
+        self.rdb_clients.clear();
         self.replicas.clear();
         self.no_replicas_since_ms = turn.now_ms;
     }
@@ -703,6 +833,8 @@ impl Primary {
         }
         self.send_newlines(turn);
         self.close_late_replicas(turn);
+        self.check_limits(turn);
+        self.rdb_clients.tick(self.settings.rdb_client_grace_ms, turn);
         if owns_stream {
             self.free_idle_backlog(history, turn);
         }
@@ -730,7 +862,11 @@ impl Primary {
         let preparing = self.transfer.as_ref().is_some_and(|transfer| transfer.preparing);
         for replica in &mut self.replicas {
             let silent_ms = match replica.state {
-                ReplicaState::AwaitingAck { .. } | ReplicaState::Online if !replica.plain_sync => {
+                ReplicaState::AwaitingAck { .. }
+                | ReplicaState::BackgroundTransfer
+                | ReplicaState::Online
+                    if !replica.plain_sync =>
+                {
                     turn.now_ms.saturating_sub(replica.last_ack_ms)
                 }
                 ReplicaState::InTransfer { .. } if preparing => 0,
@@ -740,17 +876,35 @@ impl Primary {
                 _ => 0,
             };
             let connection = replica.connection;
-            if silent_ms > timeout_ms {
+            if silent_ms > timeout_ms && !replica.closing {
                 let phase = if replica.state.is_online() { "streaming sync" } else { "full sync" };
                 turn.warning(format!("Disconnecting timedout replica ({phase}): {}", replica.name()));
-                turn.act(Action::Close { connection });
-            } else if over_limit(&self.settings.output_limit, replica, turn.stream.end, turn.now_ms) {
-                turn.warning(format!(
-                    "Client {} scheduled to be closed ASAP for overcoming of output buffer limits.",
-                    replica.name()
-                ));
+                replica.closing = true;
                 turn.act(Action::Close { connection });
             }
+        }
+    }
+
+    /// Closes those for whom too much of the stream has to be kept.
+    pub(super) fn check_limits(&mut self, turn: &mut Turn<'_>) {
+        let (limit, end, now_ms) = (self.settings.output_limit, turn.stream.end, turn.now_ms);
+        let mut closed = Vec::new();
+        // What is read from files costs no memory.
+        let in_memory_from = turn.stream.kept_from.unwrap_or(end);
+        for replica in &mut self.replicas {
+            let needed = replica.needs_from().map(|position| position.max(in_memory_from));
+            let pending = needed.map_or(0, |position| end.saturating_sub(position));
+            if limit.is_exceeded(pending, &mut replica.over_soft_limit_since_ms, now_ms) {
+                replica.closing = true;
+                closed.push((replica.connection, replica.name()));
+            }
+        }
+        closed.extend(self.rdb_clients.take_over_limit(&limit, turn));
+        for (connection, name) in closed {
+            turn.warning(format!(
+                "Client {name} scheduled to be closed ASAP for overcoming of output buffer limits."
+            ));
+            turn.act(Action::CloseOverLimit { connection });
         }
     }
 
@@ -814,19 +968,6 @@ fn continuation(id: &[u8], offset: i64, name: &str, history: &History, turn: &mu
         ));
     }
     None
-}
-
-fn over_limit(limit: &OutputLimit, replica: &mut AttachedReplica, end: u64, now_ms: u64) -> bool {
-    let pending = replica.needs_from().map_or(0, |position| end.saturating_sub(position));
-    if limit.soft_bytes == 0 || pending < limit.soft_bytes {
-        replica.over_soft_limit_since_ms = None;
-    } else {
-        let since_ms = *replica.over_soft_limit_since_ms.get_or_insert(now_ms);
-        if now_ms.saturating_sub(since_ms) > limit.soft_ms {
-            return true;
-        }
-    }
-    limit.hard_bytes > 0 && pending >= limit.hard_bytes
 }
 
 struct Replicas<'a>(&'a [AttachedReplica]);

@@ -8,6 +8,8 @@ use super::Address;
 use super::action::{Action, Turn};
 use super::handshake::integer;
 use super::history::{History, ReplicationId};
+use super::line::{LINE_LIMIT, Line, request, shown, take_line};
+use super::rdb_channel::{ChannelEvent, RdbChannel};
 use super::snapshot_reader::{Chunk, SnapshotReader};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -15,13 +17,12 @@ use std::collections::VecDeque;
 /// Counts the connections made to primaries.
 pub type Attempt = u64;
 
-/// No line of the conversation is longer.
-const LINE_LIMIT: usize = 1024;
 /// How long a failed attempt waits for the next.
 const RETRY_MS: u64 = 1000;
 /// A link that worked is tried again at once, but not in a tight loop.
 const RECONNECT_MS: u64 = 100;
 const ACK_PERIOD_MS: u64 = 1000;
+const DUAL_CHANNEL: &[u8] = b"+DUALCHANNELSYNC";
 const PROMOTED_ALREADY: &[u8] = b"-ERR PSYNC FAILOVER can't be sent to a master.";
 
 /// The directives that matter here.
@@ -41,15 +42,33 @@ pub struct LinkSettings {
     /// `repl-timeout`.
     pub timeout_ms: u64,
     pub load: LoadStrategy,
+    /// `dual-channel-replication-enabled`: take snapshots on a connection of their own where the primary offers it.
+    pub dual_channel: bool,
+    /// Bytes of the stream that may wait for such a snapshot to be loaded; 0 is no limit
+    /// (`client-output-buffer-limit replica`).
+    pub early_limit_bytes: u64,
 }
 
 /// What becomes of the old dataset while the new one loads (`repl-diskless-load`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadStrategy {
-    /// It stays, is served, and is swapped at the end: it survives a broken transfer.
+    /// It stays, is served as if nothing happened, and is swapped at the end: it survives a broken transfer.
+    Aside,
+    /// It stays and survives, but is served only if the new one continues its history: clients are told.
     Swap,
     /// It goes first, to save memory.
     FlushFirst,
+}
+
+/// What clients see while a snapshot loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// Nothing of it.
+    Unseen,
+    /// The old dataset, and that another is being loaded.
+    Old,
+    /// That a dataset is being loaded.
+    Loading,
 }
 
 /// The phase as ROLE names it.
@@ -109,6 +128,10 @@ enum Phase {
         length: Option<u64>,
     },
     Loading,
+    /// The other connection of a dual-channel sync has to say first from where the stream goes on.
+    AwaitingChannel,
+    /// The stream comes, and waits for the other connection's snapshot.
+    Buffering,
     Connected,
 }
 
@@ -119,6 +142,8 @@ enum Awaited {
     Auth,
     /// A REPLCONF that may be refused; its name in the log.
     Replconf(&'static str),
+    /// REPLCONF SET-RDB-CLIENT-ID, which may not.
+    SetRdbClient,
     Psync,
 }
 
@@ -153,8 +178,13 @@ pub struct Link {
     attempt: Attempt,
     line: BytesMut,
     target: Option<Target>,
+    channel: Option<RdbChannel>,
+    /// The last number given to a connection.
+    last_attempt: Attempt,
     /// Stream bytes that came while the snapshot was still loading.
     early: Vec<Bytes>,
+    early_bytes: u64,
+    early_peak_bytes: u64,
     outcome: Option<PsyncOutcome>,
     received: u64,
     asked_to_continue: bool,
@@ -174,7 +204,11 @@ impl Link {
             attempt: first_attempt,
             line: BytesMut::new(),
             target: None,
+            channel: None,
+            last_attempt: first_attempt,
             early: Vec::new(),
+            early_bytes: 0,
+            early_peak_bytes: 0,
             outcome: None,
             received: 0,
             asked_to_continue: false,
@@ -190,17 +224,19 @@ impl Link {
         &self.address
     }
 
-    /// The number of the connection now in use, or of the last one.
-    pub fn attempt(&self) -> Attempt {
-        self.attempt
+    /// The number of the last connection that was made.
+    pub fn last_attempt(&self) -> Attempt {
+        self.last_attempt
     }
 
     pub fn state(&self) -> LinkState {
         match self.phase {
             Phase::Waiting { .. } => LinkState::Connect,
             Phase::Connecting => LinkState::Connecting,
-            Phase::Handshake { .. } => LinkState::Handshake,
-            Phase::AwaitingSnapshot | Phase::Receiving { .. } | Phase::Loading => LinkState::Sync,
+            Phase::Handshake { .. } | Phase::AwaitingChannel => LinkState::Handshake,
+            Phase::AwaitingSnapshot | Phase::Receiving { .. } | Phase::Loading | Phase::Buffering => {
+                LinkState::Sync
+            }
             Phase::Connected => LinkState::Connected,
         }
     }
@@ -210,8 +246,23 @@ impl Link {
     }
 
     /// Whether the socket should be read: not while a snapshot loads, so that the stream waits at the primary.
-    pub fn wants_input(&self) -> bool {
-        !matches!(self.phase, Phase::Waiting { .. } | Phase::Loading)
+    /// Nor while as much of the stream waits as may.
+    pub fn wants_input(&self, attempt: Attempt, settings: &LinkSettings) -> bool {
+        match (&self.phase, &self.channel) {
+            (_, Some(channel)) if channel.attempt == attempt => channel.wants_input(),
+            (Phase::Waiting { .. } | Phase::Loading, _) => false,
+            (Phase::Buffering, _) => !self.is_full(settings),
+            _ => true,
+        }
+    }
+
+    fn is_full(&self, settings: &LinkSettings) -> bool {
+        settings.early_limit_bytes > 0 && self.early_bytes > settings.early_limit_bytes
+    }
+
+    /// Bytes of the stream that wait for a snapshot, and the most that ever did.
+    pub fn early_bytes(&self) -> (u64, u64) {
+        (self.early_bytes, self.early_peak_bytes)
     }
 
     pub fn last_io_ms(&self) -> u64 {
@@ -225,8 +276,9 @@ impl Link {
 
     /// Bytes of the snapshot: its length (0 if unknown) and those received.
     pub fn transfer_progress(&self) -> (u64, u64) {
-        match &self.phase {
-            Phase::Receiving { length, .. } => (length.unwrap_or(0), self.received),
+        match (&self.phase, &self.channel) {
+            (_, Some(channel)) => (0, channel.received_bytes()),
+            (Phase::Receiving { length, .. }, _) => (length.unwrap_or(0), self.received),
             _ => (0, self.received),
         }
     }
@@ -245,8 +297,20 @@ impl Link {
         matches!(&self.phase, Phase::Handshake { awaited } if awaited.front() == Some(&Awaited::Psync))
     }
 
-    fn is_current(&self, attempt: Attempt) -> bool {
-        attempt == self.attempt && !matches!(self.phase, Phase::Waiting { .. })
+    /// Whether this connection is in use: events of earlier ones mean nothing.
+    pub fn is_current(&self, attempt: Attempt) -> bool {
+        let is_channel = self.channel.as_ref().is_some_and(|channel| channel.attempt == attempt);
+        (attempt == self.attempt || is_channel) && !matches!(self.phase, Phase::Waiting { .. })
+    }
+
+    fn next_attempt(&mut self) -> Attempt {
+        self.last_attempt += 1;
+        self.last_attempt
+    }
+
+    fn forget_early(&mut self) {
+        self.early.clear();
+        self.early_bytes = 0;
     }
 
     fn send(&self, turn: &mut Turn<'_>, words: &[&[u8]]) {
@@ -254,11 +318,12 @@ impl Link {
     }
 
     pub(super) fn connect(&mut self, turn: &mut Turn<'_>) {
-        self.attempt += 1;
+        self.attempt = self.next_attempt();
         self.phase = Phase::Connecting;
         self.line.clear();
-        self.early.clear();
+        self.forget_early();
         self.target = None;
+        self.channel = None;
         self.received = 0;
         self.last_io_ms = turn.now_ms;
         self.last_attempt_ms = Some(turn.now_ms);
@@ -267,7 +332,11 @@ impl Link {
         turn.notice("PRIMARY <-> REPLICA sync started");
     }
 
-    pub(super) fn connected(&mut self, attempt: Attempt, turn: &mut Turn<'_>) {
+    pub(super) fn connected(&mut self, attempt: Attempt, settings: &LinkSettings, turn: &mut Turn<'_>) {
+        if let Some(channel) = self.channel.as_mut().filter(|channel| channel.attempt == attempt) {
+            self.last_io_ms = turn.now_ms;
+            return channel.connected(settings, turn);
+        }
         if !self.is_current(attempt) || !matches!(self.phase, Phase::Connecting) {
             return;
         }
@@ -279,7 +348,9 @@ impl Link {
 
     /// The socket is gone, or was never there.
     pub(super) fn lost(&mut self, attempt: Attempt, reason: &str, turn: &mut Turn<'_>) {
-        if !self.is_current(attempt) {
+        // A primary closes the connection that the snapshot came on.
+        let is_done = |channel: &RdbChannel| channel.attempt == attempt && !channel.wants_input();
+        if !self.is_current(attempt) || self.channel.as_ref().is_some_and(is_done) {
             return;
         }
         match &self.phase {
@@ -301,19 +372,19 @@ impl Link {
             // The request may have arrived although its answer did not.
             self.purpose = Purpose::Failover { sent: true };
         }
-        match self.phase {
-            Phase::Waiting { .. } => return,
-            Phase::Receiving { .. } | Phase::Loading => turn.act(Action::AbortLoad { attempt: self.attempt }),
-            _ => {}
+        if matches!(self.phase, Phase::Waiting { .. }) {
+            return;
         }
-        turn.act(Action::Disconnect { attempt: self.attempt });
-        let pause_ms = if worked { RECONNECT_MS } else { RETRY_MS };
+        self.disconnect(turn);
+        // Clients wait for a handover.
+        let hurries = worked || self.purpose != Purpose::Follow;
+        let pause_ms = if hurries { RECONNECT_MS } else { RETRY_MS };
         let earliest_ms = self.last_attempt_ms.map_or(0, |at| at.saturating_add(pause_ms));
         if worked {
             turn.notice("Caching the disconnected primary state.");
             self.down_since_ms = Some(turn.now_ms);
         }
-        self.early.clear();
+        self.forget_early();
         self.target = None;
         self.phase = Phase::Waiting { retry_at_ms: earliest_ms.max(turn.now_ms) };
         if worked && earliest_ms <= turn.now_ms {
@@ -327,11 +398,22 @@ impl Link {
         if matches!(self.phase, Phase::Waiting { .. }) {
             return;
         }
+        self.disconnect(turn);
+        self.phase = Phase::Waiting { retry_at_ms: u64::MAX };
+    }
+
+    fn disconnect(&mut self, turn: &mut Turn<'_>) {
+        if let Some(channel) = self.channel.take() {
+            let attempt = channel.attempt;
+            if channel.has_loader() {
+                turn.act(Action::AbortLoad { attempt });
+            }
+            turn.act(Action::Disconnect { attempt });
+        }
         if matches!(self.phase, Phase::Receiving { .. } | Phase::Loading) {
             turn.act(Action::AbortLoad { attempt: self.attempt });
         }
         turn.act(Action::Disconnect { attempt: self.attempt });
-        self.phase = Phase::Waiting { retry_at_ms: u64::MAX };
     }
 
     /// The peer does not behave: say so and start over.
@@ -350,14 +432,27 @@ impl Link {
         turn: &mut Turn<'_>,
     ) -> Vec<Event> {
         let mut events = Vec::new();
+        if self.channel.as_ref().is_some_and(|channel| channel.attempt == attempt) {
+            self.channel_received(input, settings, history, &mut events, turn);
+            return events;
+        }
         while !input.is_empty() && self.is_current(attempt) {
             self.last_io_ms = turn.now_ms;
             match &mut self.phase {
                 Phase::Waiting { .. } | Phase::Connecting => break,
+                Phase::AwaitingChannel => {
+                    // Newlines only: nothing was asked.
+                    if input.iter().any(|byte| !b"\r\n".contains(byte)) {
+                        self.give_up("Bad protocol from PRIMARY: bytes that were not asked for", turn);
+                    }
+                    break;
+                }
                 Phase::Connected => {
                     turn.act(Action::ApplyStream { attempt, bytes: std::mem::take(&mut input) })
                 }
-                Phase::Loading => self.early.push(std::mem::take(&mut input)),
+                Phase::Loading | Phase::Buffering => {
+                    self.buffer(std::mem::take(&mut input), settings, turn);
+                }
                 Phase::Receiving { reader, .. } => {
                     let before = input.len();
                     let (snapshot, last) = match reader.read(std::mem::take(&mut input)) {
@@ -372,7 +467,6 @@ impl Link {
                         input = after;
                         self.phase = Phase::Loading;
                         self.last_newline_ms = turn.now_ms;
-                        turn.notice("PRIMARY <-> REPLICA sync: Loading DB in memory");
                         turn.act(Action::FinishLoad { attempt });
                     }
                 }
@@ -385,25 +479,28 @@ impl Link {
         events
     }
 
+    /// Keeps bytes of the stream until the snapshot is loaded.
+    fn buffer(&mut self, bytes: Bytes, settings: &LinkSettings, turn: &mut Turn<'_>) {
+        let was_full = self.is_full(settings);
+        self.early_bytes += bytes.len() as u64;
+        self.early_peak_bytes = self.early_peak_bytes.max(self.early_bytes);
+        self.early.push(bytes);
+        if self.is_full(settings) && !was_full {
+            turn.notice("Replication buffer limit reached, stopping buffering.");
+        }
+    }
+
     /// Takes input up to a line's end; `None` if it has not come yet.
     fn take_line(&mut self, input: &mut Bytes, turn: &mut Turn<'_>) -> Option<BytesMut> {
-        let (take, complete) = match memchr::memchr(b'\n', input) {
-            Some(at) => (at + 1, true),
-            None => (input.len(), false),
-        };
-        self.line.extend_from_slice(&input.split_to(take));
-        if self.line.len() > LINE_LIMIT {
-            self.give_up(format!("Bad protocol from PRIMARY: a line of more than {LINE_LIMIT} bytes"), turn);
-            return None;
+        match take_line(&mut self.line, input) {
+            Line::Whole(line) => Some(line),
+            Line::Part => None,
+            Line::TooLong => {
+                let text = format!("Bad protocol from PRIMARY: a line of more than {LINE_LIMIT} bytes");
+                self.give_up(text, turn);
+                None
+            }
         }
-        complete.then(|| {
-            let mut line = self.line.split();
-            let text =
-                line.strip_suffix(b"\n").map_or(&line[..], |text| text.strip_suffix(b"\r").unwrap_or(text));
-            let length = text.len();
-            line.truncate(length);
-            line
-        })
     }
 
     fn line(
@@ -415,13 +512,20 @@ impl Link {
         turn: &mut Turn<'_>,
     ) {
         match &mut self.phase {
-            Phase::AwaitingSnapshot => self.snapshot_header(line, settings, events, turn),
+            Phase::AwaitingSnapshot => self.snapshot_header(line, settings, history, events, turn),
             Phase::Handshake { awaited } => match awaited.pop_front() {
                 Some(Awaited::Pong) => self.pong(line, settings, turn),
                 Some(Awaited::Auth) if line.starts_with(b"-") => {
                     self.give_up(format!("Unable to AUTH to PRIMARY: {}", shown(line)), turn);
                 }
                 Some(Awaited::Auth) => {}
+                Some(Awaited::SetRdbClient) if line.starts_with(b"-") => {
+                    self.give_up(
+                        format!("Primary does not understand REPLCONF identify: {}", shown(line)),
+                        turn,
+                    );
+                }
+                Some(Awaited::SetRdbClient) => self.send_channel_psync(turn),
                 Some(Awaited::Replconf(name)) => {
                     if line.starts_with(b"-") {
                         turn.notice(format!(
@@ -464,6 +568,9 @@ impl Link {
             awaited.push_back(Awaited::Replconf("ip-address"));
         }
         let mut capabilities: Vec<&[u8]> = vec![b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"];
+        if settings.dual_channel && self.purpose == Purpose::Follow {
+            capabilities.extend([&b"capa"[..], b"dual-channel"]);
+        }
         if settings.follow_failover {
             capabilities.extend([&b"capa"[..], b"follow"]);
         }
@@ -476,19 +583,21 @@ impl Link {
 
     fn send_psync(&mut self, history: &History, turn: &mut Turn<'_>) {
         self.asked_to_continue = history.is_continuable();
-        let (id, offset) = if history.is_continuable() {
+        let hands_over = matches!(self.purpose, Purpose::Failover { .. });
+        let (id, offset) = if hands_over && !history.is_continuable() {
+            // Nothing is left here to go on from, but the target is to take the role all the same.
+            (history.id().to_string(), "-1".to_owned())
+        } else if history.is_continuable() {
             let first_wanted = u128::from(turn.stream.end) + 1;
-            turn.notice(format!(
-                "Trying a partial resynchronization (request {}:{first_wanted}).",
-                history.id()
-            ));
-            (history.id().to_string(), first_wanted.to_string())
+            let name = if hands_over { history.id() } else { history.name_at(turn.stream.end) };
+            turn.notice(format!("Trying a partial resynchronization (request {name}:{first_wanted})."));
+            (name.to_string(), first_wanted.to_string())
         } else {
             turn.notice("Partial resynchronization not possible (no cached primary)");
             ("?".to_owned(), "-1".to_owned())
         };
         let mut words: Vec<&[u8]> = vec![b"PSYNC", id.as_bytes(), offset.as_bytes()];
-        if matches!(self.purpose, Purpose::Failover { .. }) {
+        if hands_over {
             words.push(b"FAILOVER");
         }
         self.send(turn, &words);
@@ -498,6 +607,11 @@ impl Link {
     fn psync_reply(&mut self, line: &[u8], history: &History, events: &mut Vec<Event>, turn: &mut Turn<'_>) {
         match std::mem::replace(&mut self.purpose, Purpose::Follow) {
             Purpose::Follow => {}
+            Purpose::Failover { sent: true } if line == PROMOTED_ALREADY && !history.is_continuable() => {
+                // It has the role, and there is nothing here that could be lost by following it.
+                self.outcome = Some(PsyncOutcome::Accepted);
+                return self.send_psync(history, turn);
+            }
             Purpose::Failover { sent: true } if line == PROMOTED_ALREADY => {
                 // Our first request may have been what promoted it. Its data tells: only then it continues ours.
                 self.purpose = Purpose::ConfirmFailover;
@@ -523,7 +637,11 @@ impl Link {
                 }
             }
         }
-        if let Some(rest) = line.strip_prefix(b"+FULLRESYNC") {
+        if self.channel.is_some() {
+            self.channel_continued(line, events, turn);
+        } else if line == DUAL_CHANNEL {
+            self.open_channel(turn);
+        } else if let Some(rest) = line.strip_prefix(b"+FULLRESYNC") {
             self.full_resync(rest, turn);
         } else if let Some(rest) = line.strip_prefix(b"+CONTINUE") {
             self.continued(rest, events, turn);
@@ -587,6 +705,7 @@ impl Link {
         &mut self,
         line: &[u8],
         settings: &LinkSettings,
+        history: &History,
         events: &mut Vec<Event>,
         turn: &mut Turn<'_>,
     ) {
@@ -615,15 +734,116 @@ impl Link {
                 ));
             }
         }
-        if settings.load == LoadStrategy::FlushFirst {
-            turn.notice("PRIMARY <-> REPLICA sync: Flushing old data");
-            events.push(Event::Flushed);
-        }
-        turn.act(Action::BeginLoad { attempt: self.attempt, length });
+        self.begin_load(self.attempt, length, settings, history, events, turn);
         self.phase = Phase::Receiving { reader, length };
         if length == Some(0) {
             self.give_up("Bad protocol from PRIMARY: an empty snapshot", turn);
         }
+    }
+
+    fn begin_load(
+        &self,
+        attempt: Attempt,
+        length: Option<u64>,
+        settings: &LinkSettings,
+        history: &History,
+        events: &mut Vec<Event>,
+        turn: &mut Turn<'_>,
+    ) {
+        let continues = self.target.is_some_and(|target| history.knows(target.id.as_str().as_bytes()));
+        let meanwhile = match settings.load {
+            LoadStrategy::Aside => Meanwhile::Unseen,
+            LoadStrategy::Swap if continues => Meanwhile::Old,
+            LoadStrategy::Swap => Meanwhile::Loading,
+            LoadStrategy::FlushFirst => {
+                turn.notice("PRIMARY <-> REPLICA sync: Flushing old data");
+                events.push(Event::Flushed);
+                Meanwhile::Loading
+            }
+        };
+        turn.notice("PRIMARY <-> REPLICA sync: Loading DB in memory");
+        turn.act(Action::BeginLoad { attempt, length, meanwhile });
+    }
+
+    // ---- A snapshot on a connection of its own ----
+
+    fn open_channel(&mut self, turn: &mut Turn<'_>) {
+        turn.notice("PSYNC is not possible, initialize RDB channel.");
+        let attempt = self.next_attempt();
+        self.channel = Some(RdbChannel::new(attempt));
+        self.phase = Phase::AwaitingChannel;
+        turn.act(Action::Connect { attempt, address: self.address.clone() });
+    }
+
+    fn channel_received(
+        &mut self,
+        input: Bytes,
+        settings: &LinkSettings,
+        history: &History,
+        events: &mut Vec<Event>,
+        turn: &mut Turn<'_>,
+    ) {
+        self.last_io_ms = turn.now_ms;
+        let Some(channel) = &mut self.channel else { return };
+        let attempt = channel.attempt;
+        // What begins the loading comes before the bytes that feed it.
+        let mut fed = Vec::new();
+        let mut inner = Turn { actions: &mut fed, fresh_id: &mut *turn.fresh_id, ..*turn };
+        let learnt = channel.read(input, &mut inner);
+        let mut failure = None;
+        for event in learnt {
+            match event {
+                ChannelEvent::End { id, position, client } => {
+                    self.target = Some(Target { id, position, plain_sync: false });
+                    self.line.clear();
+                    let client = client.to_string();
+                    self.send(turn, &[b"REPLCONF", b"set-rdb-client-id", client.as_bytes()]);
+                    self.phase = Phase::Handshake { awaited: VecDeque::from([Awaited::SetRdbClient]) };
+                }
+                ChannelEvent::Begins => {
+                    turn.notice(
+                        "PRIMARY <-> REPLICA sync: receiving streamed RDB from primary with EOF to parser",
+                    );
+                    self.begin_load(attempt, None, settings, history, events, turn);
+                }
+                ChannelEvent::Failed(text) => failure = Some(text),
+            }
+        }
+        turn.actions.append(&mut fed);
+        if let Some(text) = failure {
+            self.give_up(format!("Dual channel sync failed with error {text}"), turn);
+        }
+    }
+
+    fn send_channel_psync(&mut self, turn: &mut Turn<'_>) {
+        let Some(target) = self.target else { return };
+        let first_wanted = (u128::from(target.position) + 1).to_string();
+        turn.act(Action::PausePoint);
+        turn.notice(format!(
+            "Trying a partial resynchronization using main channel (request {}:{first_wanted}).",
+            target.id
+        ));
+        self.send(turn, &[b"PSYNC", target.id.as_str().as_bytes(), first_wanted.as_bytes()]);
+        self.phase = Phase::Handshake { awaited: VecDeque::from([Awaited::Psync]) };
+    }
+
+    /// The answer to the PSYNC behind the other connection's snapshot.
+    fn channel_continued(&mut self, line: &[u8], events: &mut Vec<Event>, turn: &mut Turn<'_>) {
+        if !line.starts_with(b"+CONTINUE") {
+            return self.give_up(format!("Aborting dual channel sync: {}", shown(line)), turn);
+        }
+        self.phase = Phase::Buffering;
+        self.last_newline_ms = turn.now_ms;
+        if self.channel.as_ref().is_some_and(RdbChannel::is_loaded) {
+            turn.debug("Dual channel sync - psync established after rdb load");
+            events.extend(self.complete());
+        }
+    }
+
+    /// The dataset of the snapshot is there.
+    fn complete(&self) -> Option<Event> {
+        let target = self.target?;
+        Some(Event::Loaded { id: target.id, position: target.position, continuable: !target.plain_sync })
     }
 
     /// The loader is done with the snapshot. The caller acts on the events, then calls [`Link::after_load`].
@@ -633,21 +853,31 @@ impl Link {
         result: Result<(), String>,
         turn: &mut Turn<'_>,
     ) -> Option<Event> {
+        if let Some(channel) = self.channel.as_mut().filter(|channel| channel.attempt == attempt) {
+            if let Err(reason) = result {
+                self.give_up(
+                    format!("Failed trying to load the PRIMARY synchronization DB from socket: {reason}"),
+                    turn,
+                );
+                return None;
+            }
+            if !channel.loaded() {
+                self.give_up("Replication stream EOF marker is broken", turn);
+                return None;
+            }
+            return if matches!(self.phase, Phase::Buffering) { self.complete() } else { None };
+        }
         if !self.is_current(attempt) || !matches!(self.phase, Phase::Loading | Phase::Receiving { .. }) {
             return None;
         }
         let finished = matches!(self.phase, Phase::Loading);
-        match (result, self.target) {
-            (Ok(()), Some(target)) if finished => Some(Event::Loaded {
-                id: target.id,
-                position: target.position,
-                continuable: !target.plain_sync,
-            }),
-            (Ok(()), _) => {
+        match result {
+            Ok(()) if finished => self.complete(),
+            Ok(()) => {
                 self.give_up("Replication stream EOF marker is broken", turn);
                 None
             }
-            (Err(reason), _) => {
+            Err(reason) => {
                 let text =
                     format!("Failed trying to load the PRIMARY synchronization DB from socket: {reason}");
                 self.give_up(text, turn);
@@ -662,7 +892,11 @@ impl Link {
         self.down_since_ms = None;
         self.last_io_ms = turn.now_ms;
         turn.notice("PRIMARY <-> REPLICA sync: Finished with success");
+        if let Some(channel) = self.channel.take() {
+            turn.act(Action::Disconnect { attempt: channel.attempt });
+        }
         self.send_ack(turn);
+        self.early_bytes = 0;
         for bytes in std::mem::take(&mut self.early) {
             turn.act(Action::ApplyStream { attempt: self.attempt, bytes });
         }
@@ -714,10 +948,10 @@ impl Link {
         match self.phase {
             Phase::Waiting { retry_at_ms } if retry_at_ms <= turn.now_ms => self.connect(turn),
             Phase::Waiting { .. } => {}
-            Phase::Connecting | Phase::Handshake { .. } if late => {
+            Phase::Connecting | Phase::Handshake { .. } | Phase::AwaitingChannel if late => {
                 self.give_up("Timeout connecting to the PRIMARY...", turn);
             }
-            Phase::AwaitingSnapshot | Phase::Receiving { .. } if late => self.give_up(
+            Phase::AwaitingSnapshot | Phase::Receiving { .. } | Phase::Buffering if late => self.give_up(
                 "Timeout receiving bulk data from PRIMARY... If the problem persists try to set the 'repl-timeout' \
                  parameter in valkey.conf to a larger value.",
                 turn,
@@ -725,7 +959,7 @@ impl Link {
             Phase::Connected if late => self.give_up("PRIMARY timeout: no data nor PING received...", turn),
             Phase::Connected if turn.now_ms.saturating_sub(self.last_ack_ms) >= ACK_PERIOD_MS => self.send_ack(turn),
             // The primary would take the silence of a long load for a dead replica.
-            Phase::Receiving { .. } | Phase::Loading
+            Phase::Receiving { .. } | Phase::Loading | Phase::Buffering
                 if turn.now_ms.saturating_sub(self.last_newline_ms) >= ACK_PERIOD_MS =>
             {
                 self.last_newline_ms = turn.now_ms;
@@ -734,20 +968,4 @@ impl Link {
             _ => {}
         }
     }
-}
-
-/// A command as an array of bulk strings.
-fn request(words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes
-}
-
-/// Bytes of a peer, safe for a log.
-fn shown(line: &[u8]) -> String {
-    String::from_utf8_lossy(line).chars().map(|c| if c.is_control() { '.' } else { c }).take(256).collect()
 }

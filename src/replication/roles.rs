@@ -7,7 +7,7 @@ use super::Address;
 use super::action::{Action, ConnectionId, Role, StreamView, TransferId, Turn};
 use super::handshake::{ReplconfReply, integer};
 use super::history::History;
-use super::primary::{self, Primary, PrimarySettings};
+use super::primary::{self, Accepted, Primary, PrimarySettings};
 use super::replica::{Attempt, Event, Link, LinkSettings, PsyncOutcome, Purpose};
 use super::wait::{WaitReply, WaitRequest};
 use crate::protocol::ErrorReply;
@@ -51,6 +51,8 @@ pub struct SyncRequest<'a> {
     pub psync: Option<&'a [&'a [u8]]>,
     /// Replies to earlier commands are still unsent.
     pub has_pending_output: bool,
+    /// The bytes after this position up to the end of the stream can be read from files, beyond what memory holds.
+    pub on_disk_from: Option<u64>,
 }
 
 /// What a REPLICAOF asks for.
@@ -169,7 +171,7 @@ impl Replication {
         match request {
             ReplicaOf::NoOne => {
                 if self.is_replica() {
-                    self.promote(turn);
+                    self.promote(false, turn);
                     turn.notice(format!("PRIMARY MODE enabled (user request from '{client_info}')"));
                 }
             }
@@ -185,7 +187,7 @@ impl Replication {
                     );
                     return Ok("OK Already connected to specified master");
                 }
-                self.follow(address.clone(), Purpose::Follow, turn);
+                self.follow(address.clone(), Purpose::Follow, false, turn);
                 turn.notice(format!("REPLICAOF {address} enabled (user request from '{client_info}')"));
             }
         }
@@ -195,18 +197,18 @@ impl Replication {
     /// Gives the role of primary up and asks a replica to take it.
     pub(crate) fn hand_over(&mut self, target: Address, turn: &mut Turn<'_>) {
         self.failover = FailoverPhase::InProgress;
-        self.follow(target, Purpose::Failover { sent: false }, turn);
+        self.follow(target, Purpose::Failover { sent: false }, true, turn);
     }
 
     /// The target took the role.
     pub(crate) fn handed_over(&mut self, turn: &mut Turn<'_>) {
         if let Some(address) = self.link_address() {
-            turn.act(Action::RoleChanged(Role::Replica(address)));
+            turn.act(Action::RoleChanged { role: Role::Replica(address), by_failover: true });
         }
     }
 
     /// Becomes a replica of `address`. A primary keeps its history, to ask the new one to continue it.
-    fn follow(&mut self, address: Address, purpose: Purpose, turn: &mut Turn<'_>) {
+    fn follow(&mut self, address: Address, purpose: Purpose, by_failover: bool, turn: &mut Turn<'_>) {
         match &mut self.link {
             Some(link) => link.hang_up_for_good(turn),
             None => {
@@ -224,11 +226,12 @@ impl Replication {
             turn.stream.kept_from = Some(turn.stream.end);
             turn.act(Action::CreateBacklog);
         }
-        turn.act(Action::RoleChanged(match purpose {
+        let role = match purpose {
             Purpose::Follow => Role::Replica(address.clone()),
             Purpose::Failover { .. } | Purpose::ConfirmFailover => Role::HandingOver(address.clone()),
-        }));
-        let attempts = self.link.as_ref().map_or(self.last_attempt, Link::attempt);
+        };
+        turn.act(Action::RoleChanged { role, by_failover });
+        let attempts = self.link.as_ref().map_or(self.last_attempt, Link::last_attempt);
         let mut link = Link::new(address, purpose, attempts, turn.now_ms);
         link.connect(turn);
         self.link = Some(link);
@@ -240,9 +243,9 @@ impl Replication {
     }
 
     /// Becomes a primary: a new history, which shares the old one's bytes up to here.
-    pub(crate) fn promote(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn promote(&mut self, by_failover: bool, turn: &mut Turn<'_>) {
         let Some(mut link) = self.link.take() else { return };
-        self.last_attempt = link.attempt();
+        self.last_attempt = link.last_attempt();
         link.hang_up_for_good(turn);
         if !self.history.is_continuable() {
             // The dataset was flushed for a load that never ended: it has nothing of the old names.
@@ -259,7 +262,7 @@ impl Replication {
         ));
         self.primary.disconnect_all(None, turn);
         turn.act(Action::ReselectDatabase);
-        turn.act(Action::RoleChanged(Role::Primary));
+        turn.act(Action::RoleChanged { role: Role::Primary, by_failover });
     }
 
     /// REPLCONF: the arguments after the name. `ReplconfReply::SendAck` counts only from the primary's stream.
@@ -273,9 +276,9 @@ impl Replication {
     }
 
     /// SYNC or PSYNC. Answers go out as actions.
-    pub fn sync(&mut self, request: &SyncRequest<'_>, turn: &mut Turn<'_>) -> Result<(), ErrorReply> {
+    pub fn sync(&mut self, request: &SyncRequest<'_>, turn: &mut Turn<'_>) -> Result<Accepted, ErrorReply> {
         if self.primary.is_replica(request.connection) {
-            return Ok(());
+            return Ok(Accepted::Attached);
         }
         let psync = match request.psync {
             None => None,
@@ -296,6 +299,9 @@ impl Replication {
         if request.has_pending_output {
             return Err(ErrorReply::new("ERR SYNC and PSYNC are invalid with pending output"));
         }
+        if let (Some(kept_from), Some(on_disk_from)) = (&mut turn.stream.kept_from, request.on_disk_from) {
+            *kept_from = (*kept_from).min(on_disk_from);
+        }
         let request = primary::Request { connection: request.connection, peer_ip: request.peer_ip, psync };
         self.primary.sync(&request, &mut self.history, turn)
     }
@@ -314,7 +320,7 @@ impl Replication {
         if !self.history.id().matches(id) || !self.history.is_continuable() {
             return Err(ErrorReply::new("ERR PSYNC FAILOVER replid must match my replid."));
         }
-        self.promote(turn);
+        self.promote(true, turn);
         turn.notice(format!("PRIMARY MODE enabled (failover request from '{client_info}')"));
         Ok(())
     }
@@ -351,9 +357,19 @@ impl Replication {
         self.primary.transfer_prepared(transfer, length, turn);
     }
 
-    /// Some of the snapshot went out to this replica.
-    pub fn snapshot_progress(&mut self, connection: ConnectionId, now_ms: u64) {
-        self.primary.snapshot_progress(connection, now_ms);
+    /// Some of the snapshot went out to this replica, or it sent a newline.
+    pub fn is_alive(&mut self, connection: ConnectionId, now_ms: u64) {
+        self.primary.is_alive(connection, now_ms);
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_statistics(&mut self) {
+        self.primary.reset_statistics();
+    }
+
+    /// The stream grew to where a replica may be too far behind ([`Primary::over_limit_at`]).
+    pub fn check_limits(&mut self, turn: &mut Turn<'_>) {
+        self.primary.check_limits(turn);
     }
 
     /// All of the snapshot, its mark included, went out to this replica.
@@ -369,7 +385,7 @@ impl Replication {
     /// The socket to the primary is connected.
     pub fn link_connected(&mut self, attempt: Attempt, turn: &mut Turn<'_>) {
         if let Some(link) = &mut self.link {
-            link.connected(attempt, turn);
+            link.connected(attempt, &self.settings.link, turn);
         }
     }
 
@@ -443,13 +459,13 @@ impl Replication {
                 }
                 // Nothing of the new dataset is on the disk yet.
                 let fsynced = turn.stream.fsynced.map(|_| 0);
-                turn.stream = StreamView { end: position, kept_from: Some(position), fsynced };
+                turn.stream = StreamView { end: position, kept_from: Some(position), fsynced, ..turn.stream };
                 turn.act(Action::ReplaceDataset { position });
                 if let Some(link) = &mut self.link {
                     link.after_load(turn);
                 }
             }
-            Event::Follow(address) => self.follow(address, Purpose::Follow, turn),
+            Event::Follow(address) => self.follow(address, Purpose::Follow, true, turn),
         }
     }
 

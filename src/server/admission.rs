@@ -51,6 +51,8 @@ impl Conditions {
     /// The last BGSAVE or AOF write failed.
     pub const DISK_ERROR: u32 = 1 << 6;
     pub const TOO_FEW_REPLICAS: u32 = 1 << 7;
+    /// The dataset is served while another of the same history is loaded.
+    pub const ASYNC_LOADING: u32 = 1 << 8;
     /// `maxmemory` is set.
     pub const LIMITED_MEMORY: u32 = 1 << 9;
 
@@ -193,7 +195,8 @@ fn check_conditions(
             "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
         ));
     }
-    if conditions.has(Conditions::LOADING) && !all(Flags::LOADING) && from_client {
+    let loading = conditions.has(Conditions::LOADING) && !all(Flags::LOADING);
+    if from_client && (loading || conditions.has(Conditions::ASYNC_LOADING) && any(Flags::NO_ASYNC_LOADING)) {
         return Err(ErrorReply::new("LOADING Valkey is loading the dataset in memory"));
     }
     if conditions.has(Conditions::BUSY)

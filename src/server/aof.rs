@@ -48,6 +48,20 @@ pub(super) struct AofWriter {
     awaits_base: bool,
 }
 
+impl AofWriter {
+    /// The incr files with the offsets of the stream at which they begin, if each holds nothing but the stream from there to
+    /// the beginning of the next, as far as is known.
+    pub(super) fn files_of_the_stream(&self) -> Option<&[IncrStart]> {
+        let is_pure = self.length == self.written - self.start;
+        (is_pure && !self.awaits_base).then_some(&self.state.incrs)
+    }
+
+    /// The offset behind the last byte written.
+    pub(super) fn end(&self) -> u64 {
+        self.written
+    }
+}
+
 impl std::fmt::Debug for AofWriter {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("AofWriter").field("written", &self.written).finish_non_exhaustive()

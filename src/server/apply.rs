@@ -39,6 +39,11 @@ impl Server {
                 self.set_default_password(config.requirepass.as_bytes());
                 Ok(())
             }
+            Effect::ReplicationBacklogSize => {
+                let size = usize::try_from(config.repl_backlog_size).unwrap_or(usize::MAX);
+                executor.core_mut().stream.resize_backlog(size);
+                Ok(())
+            }
             // Read where they matter, each time anew.
             _ => Ok(()),
         }
@@ -73,6 +78,7 @@ impl Server {
     /// CONFIG RESETSTAT.
     pub fn reset_stats(&self) {
         self.stats.reset();
+        self.roles.lock().replication.reset_statistics();
         self.scripts.reset_evicted();
         for (script, _) in self.scripts.all() {
             script.statistics().reset();

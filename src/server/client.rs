@@ -111,6 +111,8 @@ pub struct Figures {
     /// Commands that have ended.
     pub commands: AtomicU64,
     pub redirect: AtomicI64,
+    /// Where the stream ended when this client had last written to it.
+    pub last_write: AtomicU64,
 }
 
 /// A connected client.

@@ -35,6 +35,7 @@ pub async fn run(server: Arc<Server>, _reactor: Rc<Reactor>) {
             server.sync_aof();
             server.check_all_output();
             server.migrations.close_idle();
+            delete_own_expired(&server);
         }
         if let Some(mut core) = server.core.try_write_for(Duration::from_millis(1)) {
             server.save_if_due(&mut core);
@@ -68,6 +69,20 @@ fn delete_expired(server: &Arc<Server>, budget: Duration) {
         }
     }
     server.latency.end(event::EXPIRE_CYCLE, measured, server.now_ms());
+}
+
+/// On a writable replica: what its own clients let expire.
+fn delete_own_expired(server: &Arc<Server>) {
+    if !server.is_replica() || server.active_expire_is_off.load(Relaxed) {
+        return;
+    }
+    let Some(mut core) = server.core.try_write_for(Duration::from_millis(1)) else { return };
+    let core = &mut *core;
+    let mut transaction = WriteTxn::new(&mut core.keyspace, &mut core.writes, 0, server.now_ms());
+    if transaction.has_own_expiring() {
+        transaction.expire_own();
+        publish_unit(server, core);
+    }
 }
 
 fn close_idle(server: &Server) {

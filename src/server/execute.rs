@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
 
+use super::admission::Conditions;
 use super::blocking::{BlockedCall, Waiting, WaitingFn, serve_ready};
 use super::call::Call;
 use super::core::Core;
@@ -705,7 +706,11 @@ impl<'s> Executor<'s> {
         let server = self.server;
         let expiry = self.key_expiry(session);
         let Some(core) = self.core_if_writing() else { return };
+        let before = core.stream.offset();
         publish_unit(server, core);
+        if core.stream.offset() != before {
+            session.client.figures.last_write.store(core.stream.offset(), Relaxed);
+        }
         if core.writes.waited.has_ready() {
             // The unit may have taken long: what has expired since it began wakes nobody.
             serve_ready(server, core, server.now_ms(), expiry);
@@ -742,7 +747,10 @@ pub fn publish_unit(server: &Arc<Server>, core: &mut Core) {
     }
     let aftermath = core.writes.finish(&core.keyspace);
     if !core.writes.effects.is_empty() {
-        core.stream.append_unit(core.writes.effects.unit());
+        // A replica's stream is its primary's: what its own clients write has no place in it.
+        if !server.conditions.has(Conditions::REPLICA) {
+            core.stream.append_unit(core.writes.effects.unit());
+        }
         core.writes.effects.clear();
     }
     if !core.writes.garbage.is_empty() {

@@ -5,10 +5,13 @@
 //! Invariant: a command of the stream is run and its bytes are appended under one hold of the guard, while this attempt
 //! is the one in use.
 
+use std::future::poll_fn;
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,15 +20,16 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::oneshot;
 
 use super::Server;
-use super::admission::find_entry;
-use super::client::{Client, Traits};
+use super::admission::{find_entry, wrong_arity};
+use super::client::{Client, Close, Traits};
 use super::execute::Executor;
 use super::reactor::{READ_BUFFER, Reactor};
 use super::roles::{GUARD_PAUSE, LinkOrder};
 use super::session::{Origin, Session};
+use crate::protocol::ErrorReply;
 use crate::protocol::request::{Argument, Limits, Parsed, RequestParser};
 use crate::rdb::Loaded;
-use crate::replication::Attempt;
+use crate::replication::{Address, Attempt};
 use crate::scripting::Registry;
 
 /// What the task is to do, in order. It ends when nobody can give it orders any more.
@@ -79,9 +83,9 @@ async fn run(server: Arc<Server>, reactor: Rc<Reactor>, order: LinkOrder) {
                 let _ = socket.set_nodelay(true);
             }
             server.turn_soon(|roles, turn| roles.replication.link_connected(attempt, turn)).await;
-            let client = Arc::new(Client::new(0, address.to_string(), String::new(), -1, server.now_ms()));
-            client.set(Traits::PRIMARY, true);
-            let mut session = Session::new(client, Origin::Primary);
+            let client = Arc::new(client_of(&server, &socket, &address));
+            server.clients.add(client.clone());
+            let mut session = Session::new(client.clone(), Origin::Primary);
             session.authenticated = true;
             let link = Link {
                 server: server.clone(),
@@ -95,7 +99,9 @@ async fn run(server: Arc<Server>, reactor: Rc<Reactor>, order: LinkOrder) {
                 parser: RequestParser::new(),
                 transaction: None,
             };
-            link.converse(&mut orders).await
+            let outcome = link.converse(&mut orders).await;
+            server.clients.remove(client.number);
+            outcome
         }
         Err(error) => Err(error),
     };
@@ -103,6 +109,16 @@ async fn run(server: Arc<Server>, reactor: Rc<Reactor>, order: LinkOrder) {
         let reason = error.to_string();
         server.turn_soon(|roles, turn| roles.replication.link_lost(attempt, &reason, turn)).await;
     }
+}
+
+/// The primary as CLIENT LIST shows it, so that CLIENT KILL can cut the link.
+fn client_of(server: &Server, socket: &TcpStream, address: &Address) -> Client {
+    let peer = socket.peer_addr().map_or_else(|_| address.to_string(), |peer| peer.to_string());
+    let local = socket.local_addr().map_or_else(|_| String::new(), |local| local.to_string());
+    let number = server.clients.next_number();
+    let client = Client::new(number, peer, local, socket.as_raw_fd(), server.now_ms());
+    client.set(Traits::PRIMARY, true);
+    client
 }
 
 impl Link {
@@ -116,7 +132,9 @@ impl Link {
             let (wants_input, is_current) = {
                 let roles = self.server.roles.lock();
                 let link = roles.replication.link();
-                (link.is_some_and(|link| link.wants_input()), roles.is_current_link(self.attempt))
+                let settings = &roles.replication.settings().link;
+                let wants = link.is_some_and(|link| link.wants_input(self.attempt, settings));
+                (wants, roles.is_current_link(self.attempt))
             };
             if !is_current {
                 return Ok(());
@@ -129,7 +147,15 @@ impl Link {
                 }
             };
             let attempt = self.attempt;
+            let client = self.session.client.clone();
+            let killed = poll_fn(|context| {
+                client.register(context);
+                if client.closing() == Close::No { Poll::Pending } else { Poll::Ready(()) }
+            });
             tokio::select! {
+                () = killed => {
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "it was closed by a client"));
+                }
                 order = orders.recv() => match order {
                     Some(order) => self.obey(order).await?,
                     None => return Ok(()),
@@ -145,6 +171,8 @@ impl Link {
                         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the primary closed the connection"));
                     }
                     self.server.stats.replication_bytes_in.fetch_add(count as u64, Relaxed);
+                    self.session.client.figures.bytes_in.fetch_add(count as u64, Relaxed);
+                    self.session.client.figures.last_interaction_ms.store(self.server.now_ms(), Relaxed);
                     let bytes = buffer.split().freeze();
                     self.server
                         .turn_soon(|roles, turn| roles.replication.link_received(attempt, bytes, turn))
@@ -285,13 +313,27 @@ impl Link {
     fn call(&mut self, executor: &mut Executor<'_>, words: &Words) {
         let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         match find_entry(&self.server, &args) {
-            Some(entry) if entry.arity_fits(args.len()) => executor.apply(&mut self.session, entry, &args),
-            _ => tracing::warn!(
-                "The primary's stream has a command that this server does not know: '{}'",
-                String::from_utf8_lossy(&args[0][..args[0].len().min(64)])
-            ),
+            Some(entry) if entry.arity_fits(args.len()) => {
+                executor.apply(&mut self.session, entry, &args);
+                if let Some(error) = self.session.refusal.take() {
+                    cannot_follow(&error, entry.full_name.as_str());
+                }
+            }
+            Some(entry) => cannot_follow(&wrong_arity(entry), entry.full_name.as_str()),
+            None => {
+                let name = String::from_utf8_lossy(&args[0][..args[0].len().min(64)]).into_owned();
+                cannot_follow(&ErrorReply::new("ERR unknown command"), &name);
+            }
         }
     }
+}
+
+/// From here on the datasets differ: a command that the primary could run failed.
+fn cannot_follow(error: &ErrorReply, name: &str) {
+    tracing::warn!(
+        "== CRITICAL == This replica is sending an error to its primary: '{}' after processing the command '{name}'",
+        String::from_utf8_lossy(&error.0)
+    );
 }
 
 /// A snapshot as it arrives.

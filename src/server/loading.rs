@@ -91,9 +91,13 @@ impl Server {
         let loaded = self.read_rdb(&path, !self.is_replica())?;
         let history = history_of(&loaded);
         let mut core = self.core.write();
+        let mut loaded = loaded;
+        let dropped = std::mem::take(&mut loaded.dropped);
         self.adopt(&mut core, loaded, false)?;
         if let Some((replid, offset, database)) = history {
             self.adopt_saved_history(&mut core, replid, offset, database);
+            // Replicas that go on from there still have what was left out here; they are told under the next name.
+            self.roles.lock().dropped = dropped;
         }
         tracing::info!("DB loaded from disk: {:.3} seconds", began.elapsed().as_secs_f64());
         Ok(())
@@ -295,7 +299,8 @@ impl Server {
             self.load_commands(files, name, 0, is_last, false, reactor, session)?;
             return Ok(None);
         }
-        let loaded = self.read_rdb(&path, !self.is_replica())?;
+        // Nothing is left out: what comes behind may have taken a time to live away before it was over.
+        let loaded = self.read_rdb(&path, false)?;
         let (bytes, history) = (loaded.bytes, history_of(&loaded));
         self.adopt(&mut self.core.write(), loaded, false)?;
         if file.len()? > bytes {

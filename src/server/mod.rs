@@ -5,6 +5,7 @@
 
 pub mod admission;
 mod aof;
+mod aof_reading;
 mod apply;
 pub mod blocking;
 pub mod call;
@@ -38,6 +39,7 @@ mod rates;
 pub mod reactor;
 mod redaction;
 pub mod replicas;
+pub mod role_file;
 pub mod roles;
 pub mod script;
 mod script_workers;
@@ -109,6 +111,16 @@ pub struct Server {
     pub followers: RwLock<Vec<Arc<Client>>>,
     /// The end of the stream, for those who look without the guard.
     pub stream_end: AtomicU64,
+    /// The offset at which some replica may be too far behind.
+    pub over_limit_at: AtomicU64,
+    /// Is a snapshot being written for replicas?
+    pub full_sync_is_saving: AtomicBool,
+    /// Has there been a replica since the server was started?
+    pub had_replicas: AtomicBool,
+    /// DEBUG PAUSE-AFTER-FORK.
+    pub pause_after_snapshot: AtomicBool,
+    /// DEBUG DELAY-RDB-CLIENT-FREE-SECONDS.
+    pub rdb_client_grace_ms: AtomicU64,
     pub born: Instant,
     /// The bodies of EVAL scripts. Functions are part of the dataset and stand in [`core::Core`].
     pub scripts: ScriptCache,
@@ -218,7 +230,7 @@ impl Server {
     }
 
     /// Gives the stream's new bytes to the AOF and to the replicas.
-    pub fn hand_over(&self, core: &mut Core) {
+    pub fn hand_over(self: &Arc<Self>, core: &mut Core) {
         if core.stream.has_for_aof() {
             let bytes = core.stream.take_for_aof();
             self.write_aof(&bytes);

@@ -28,6 +28,14 @@ pub fn purge_allocator() -> bool {
     unsafe { tikv_jemalloc_sys::mallctl(name.as_ptr(), none, no_length, none, 0) == 0 }
 }
 
+/// Stops the process until somebody sends it SIGCONT.
+pub fn stop() {
+    // SAFETY: it takes a number only.
+    unsafe {
+        libc::raise(libc::SIGSTOP);
+    }
+}
+
 /// Ends the process by a signal that is sent to itself, as a crash would.
 pub fn die_by(signal: libc::c_int) -> ! {
     // SAFETY: these calls take numbers only; the default action of the signals that come here is to end the process.

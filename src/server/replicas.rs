@@ -56,7 +56,7 @@ pub enum Chunk {
 const CHUNK_BYTES: usize = 64 * 1024;
 const CHUNKS: usize = 16;
 /// Bytes of the stream taken at once.
-const STREAM_BYTES: usize = 256 * 1024;
+const STREAM_BYTES: usize = 64 * 1024;
 
 pub fn chunk_channel() -> (mpsc::Sender<Chunk>, mpsc::Receiver<Chunk>) {
     mpsc::channel(CHUNKS)
@@ -249,6 +249,7 @@ pub async fn serve(
     let client = session.client.clone();
     client.set(Traits::REPLICA, true);
     server.followers.write().push(client.clone());
+    server.had_replicas.store(true, Relaxed);
     Attached {
         server: server.clone(),
         client: client.clone(),
@@ -285,7 +286,7 @@ impl Attached {
                 Event::Chunk(Some(Chunk::Bytes(bytes))) => {
                     self.out.extend_from_slice(&bytes);
                     let now_ms = self.server.uptime_ms();
-                    self.server.roles.lock().replication.snapshot_progress(self.client.number, now_ms);
+                    self.server.roles.lock().replication.is_alive(self.client.number, now_ms);
                 }
                 Event::Chunk(Some(Chunk::End)) => {
                     self.source = Source::Nothing;
@@ -392,13 +393,14 @@ impl Attached {
             }
             most = most.min(last - position);
         }
-        let kept = loop {
+        let in_memory = loop {
             if let Some(core) = self.server.core.try_read_for(GUARD_PATIENCE) {
                 let backlog = core.stream.backlog();
                 break backlog.is_some_and(|backlog| backlog.read(position, most as usize, &mut self.out));
             }
             tokio::time::sleep(GUARD_PAUSE).await;
         };
+        let kept = in_memory || self.server.read_aof(position, most as usize, &mut self.out);
         self.source = Source::Stream(position + self.out.len() as u64);
         kept
     }
@@ -426,7 +428,12 @@ impl Attached {
                         return false;
                     }
                 }
-                Ok(Parsed::Nothing | Parsed::EmptyLine) => {}
+                Ok(Parsed::Nothing) => {}
+                // It is busy loading what it got, and says that it lives.
+                Ok(Parsed::EmptyLine) => {
+                    let now_ms = self.server.uptime_ms();
+                    self.server.roles.lock().replication.is_alive(self.client.number, now_ms);
+                }
                 Ok(Parsed::Incomplete { .. }) => {
                     let consumed = self.parser.consumed();
                     self.parser.discard(consumed);
@@ -446,6 +453,14 @@ impl Attached {
             None => String::from_utf8_lossy(&args[0][..args[0].len().min(64)]).to_lowercase(),
         };
         let client = super::commands::client::describe(&self.server, &self.client);
+        let keys = super::admission::find_entry(&self.server, &args)
+            .is_some_and(|entry| !entry.spec.keys.is_empty());
+        if keys {
+            tracing::warn!(
+                "== CRITICAL == This primary is sending an error to its replica: 'Replica can't interact with the \
+                 keyspace' after processing the command '{name}'"
+            );
+        }
         tracing::warn!("Replica generated a reply to command '{name}', disconnecting it: {client}");
     }
 }

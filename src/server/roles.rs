@@ -24,6 +24,7 @@ use super::link::ToLink;
 use super::loading::history_of;
 use super::persistence::SavingKind;
 use super::replicas::{self, ToReplica, Transfer};
+use super::role_file::{self, RoleState};
 use super::scripts_running::Kill;
 use crate::base::random::{Random, fill_secret};
 use crate::failover::{CommandClass, Coordinator, PauseGate, Purpose, Scope, WriteScript};
@@ -33,8 +34,8 @@ use crate::rdb::Loaded;
 use crate::replication::wait::{WaitReply, WaitRequest};
 use crate::replication::{
     Action, Address, Attempt, ConnectionId, FailoverPhase, Framing, History, Level, LinkSettings,
-    LoadStrategy, OutputLimit, PrimarySettings, ReplconfReply, Replication, ReplicationId, Role, Settings,
-    StreamView, TransferId, Turn,
+    LoadStrategy, Meanwhile, OutputLimit, PrimarySettings, ReplconfReply, Replication, ReplicationId, Role,
+    Settings, StreamView, TransferId, Turn,
 };
 use crate::stream::NO_REPLID;
 
@@ -53,11 +54,19 @@ pub struct Roles {
     pub gate: PauseGate,
     attached: HashMap<ConnectionId, UnboundedSender<ToReplica>>,
     transfers: HashMap<TransferId, Transfer>,
-    link: Option<(Attempt, UnboundedSender<ToLink>)>,
+    /// Connections to the primary: one, or two while a snapshot comes on its own.
+    open: Vec<(Attempt, UnboundedSender<ToLink>)>,
     /// Where links are made. `None` before the server runs.
     links: Option<UnboundedSender<LinkOrder>>,
-    /// The dataset of a full sync, until the turn that reports it takes it over.
+    /// The dataset of a full sync, until the stream goes on behind it.
     loaded: Option<Loaded>,
+    /// `replicaof` as it was when the server started.
+    configured: Option<Address>,
+    /// The role that a failover gave this server before it was restarted.
+    remembered: Option<RoleState>,
+    has_role_file: bool,
+    /// Keys that were left out of the dataset when it was loaded, since their time had passed.
+    pub dropped: Vec<(usize, Vec<u8>)>,
     /// What is to be done as soon as the dataset is free.
     postponed: Vec<Action>,
 }
@@ -70,9 +79,13 @@ impl Roles {
             coordinator: Coordinator::default(),
             gate: PauseGate::default(),
             attached: HashMap::new(),
+            configured: None,
+            remembered: None,
+            has_role_file: false,
+            dropped: Vec::new(),
             postponed: Vec::new(),
             transfers: HashMap::new(),
-            link: None,
+            open: Vec::new(),
             links: None,
             loaded: None,
         }
@@ -80,7 +93,7 @@ impl Roles {
 
     /// Is this the connection to the primary that is in use?
     pub fn is_current_link(&self, attempt: Attempt) -> bool {
-        self.link.as_ref().is_some_and(|(current, _)| *current == attempt)
+        self.open.iter().any(|(current, _)| *current == attempt)
     }
 
     /// The channel of a connection that asks to become a replica's.
@@ -101,6 +114,9 @@ impl Roles {
         result: Result<Loaded, String>,
         turn: &mut Turn<'_>,
     ) {
+        if !self.is_current_link(attempt) {
+            return;
+        }
         let result = result.map(|loaded| self.loaded = Some(loaded));
         self.replication.loaded(attempt, result, turn);
     }
@@ -113,9 +129,7 @@ impl Roles {
     }
 
     fn to_link(&self, attempt: Attempt, order: ToLink) {
-        if let Some((current, orders)) = &self.link
-            && *current == attempt
-        {
+        if let Some((_, orders)) = self.open.iter().find(|(current, _)| *current == attempt) {
             orders.send(order).ok();
         }
     }
@@ -143,6 +157,8 @@ pub fn settings(config: &Config) -> Settings {
     Settings {
         primary: PrimarySettings {
             diskless_sync: config.repl_diskless_sync,
+            dual_channel: config.dual_channel_replication_enabled,
+            rdb_client_grace_ms: RDB_CLIENT_GRACE_MS,
             diskless_sync_delay_ms: ms(config.repl_diskless_sync_delay_seconds),
             diskless_sync_max_replicas: config.repl_diskless_sync_max_replicas as usize,
             ping_period_ms: ms(config.repl_ping_replica_period_seconds),
@@ -155,7 +171,11 @@ pub fn settings(config: &Config) -> Settings {
             min_replicas_to_write: config.min_replicas_to_write as usize,
             min_replicas_max_lag_seconds: config.min_replicas_max_lag_seconds.into(),
             output_limit: OutputLimit {
-                hard_bytes: limit.hard_bytes,
+                // What the backlog may hold anyway costs nothing more.
+                hard_bytes: match limit.hard_bytes {
+                    0 => 0,
+                    hard_bytes => hard_bytes.max(config.repl_backlog_size),
+                },
                 soft_bytes: limit.soft_bytes,
                 soft_ms: limit.soft_seconds.saturating_mul(1000),
             },
@@ -175,12 +195,17 @@ pub fn settings(config: &Config) -> Settings {
             timeout_ms: ms(config.repl_timeout_seconds),
             load: match config.repl_diskless_load {
                 ReplDisklessLoad::FlushBeforeLoad => LoadStrategy::FlushFirst,
-                _ => LoadStrategy::Swap,
+                ReplDisklessLoad::SwapDb => LoadStrategy::Swap,
+                _ => LoadStrategy::Aside,
             },
+            dual_channel: config.dual_channel_replication_enabled,
+            early_limit_bytes: limit.hard_bytes,
         },
     }
 }
 
+/// How long Valkey waits for the main connection behind a snapshot that went out on its own.
+pub const RDB_CLIENT_GRACE_MS: u64 = 60_000;
 /// How long a thread sleeps on the guard before it lets its other tasks run.
 pub const GUARD_PATIENCE: Duration = Duration::from_micros(500);
 /// How long a task then sleeps: a script may hold the dataset on this very thread.
@@ -215,7 +240,6 @@ impl Server {
         for action in actions {
             release |= self.perform(roles, core, action);
         }
-        roles.loaded = None;
         core.stream.keep_from(roles.replication.primary().oldest_needed().unwrap_or(u64::MAX));
         self.note_conditions(roles);
         let bytes = if core.stream.has_for_aof() { core.stream.take_for_aof() } else { Vec::new() };
@@ -271,7 +295,8 @@ impl Server {
     ) -> (R, Vec<Action>) {
         let mut actions = Vec::new();
         let mut fresh = fresh_id;
-        let stream = StreamView { end: self.stream_end.load(Relaxed), kept_from: None, fsynced: None };
+        let stream =
+            StreamView { end: self.stream_end.load(Relaxed), kept_from: None, fsynced: None, database: 0 };
         let mut turn = Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
         let result = event(roles, &mut turn);
         self.note_conditions(roles);
@@ -288,6 +313,7 @@ impl Server {
             end: core.stream.offset(),
             kept_from: core.stream.backlog().map(|backlog| backlog.first_offset()),
             fsynced: self.persistence.has_aof().then(|| self.persistence.aof_synced_offset.load(Relaxed)),
+            database: core.stream.selected().unwrap_or(0),
         }
     }
 
@@ -295,7 +321,7 @@ impl Server {
     pub fn announced(&self, connection: ConnectionId, arguments: &[&[u8]]) -> ReplconfReply {
         let mut fresh = fresh_id;
         let mut actions = Vec::new();
-        let stream = StreamView { end: 0, kept_from: None, fsynced: None };
+        let stream = StreamView { end: 0, kept_from: None, fsynced: None, database: 0 };
         let mut turn = Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut actions };
         self.roles.lock().replication.replconf(connection, arguments, &mut turn)
     }
@@ -303,6 +329,7 @@ impl Server {
     /// Performs one action. Returns whether clients that are held back are to try again.
     fn perform(self: &Arc<Self>, roles: &mut Roles, core: &mut Core, action: Action) -> bool {
         match action {
+            Action::Log(Level::Debug, text) => tracing::trace!("{text}"),
             Action::Log(Level::Notice, text) => tracing::info!("{text}"),
             Action::Log(Level::Warning, text) => tracing::warn!("{text}"),
             Action::Send { connection, bytes } => roles.to_replica(connection, ToReplica::Send(bytes)),
@@ -313,6 +340,10 @@ impl Server {
                 roles.to_replica(connection, ToReplica::SendAfterStream { position, bytes });
             }
             Action::Close { connection } => roles.to_replica(connection, ToReplica::Close),
+            Action::CloseOverLimit { connection } => {
+                self.stats.output_buffer_disconnections.fetch_add(1, Relaxed);
+                roles.to_replica(connection, ToReplica::Close);
+            }
             Action::StartTransfer { transfer, framing, filter, connections } => {
                 let mut moment = self.moment(core);
                 if filter.without_data {
@@ -336,6 +367,7 @@ impl Server {
                     Framing::Length => replicas::prepare_snapshot(self, transfer, moment),
                 };
                 roles.transfers.insert(transfer, transfer_state);
+                self.pause_point();
             }
             Action::SendPrepared { connection, transfer } => {
                 if let Some(transfer) = roles.transfers.get(&transfer) {
@@ -365,26 +397,63 @@ impl Server {
             Action::FreeBacklog => core.stream.drop_backlog(),
             Action::Connect { attempt, address } => {
                 let (sender, orders) = mpsc::unbounded_channel();
-                roles.link = Some((attempt, sender));
+                roles.open.push((attempt, sender));
                 if let Some(links) = &roles.links {
                     links.send(LinkOrder { attempt, address, orders }).ok();
                 }
             }
-            Action::Disconnect { attempt } => drop(roles.link.take_if(|(current, _)| *current == attempt)),
+            Action::Disconnect { attempt } => roles.open.retain(|(current, _)| *current != attempt),
             Action::SendToPrimary { attempt, bytes } => roles.to_link(attempt, ToLink::Send(bytes)),
-            Action::BeginLoad { attempt, length } => roles.to_link(attempt, ToLink::BeginLoad { length }),
+            Action::BeginLoad { attempt, length, meanwhile } => {
+                self.note_loading(meanwhile);
+                roles.to_link(attempt, ToLink::BeginLoad { length });
+            }
             Action::FeedLoader { attempt, bytes } => roles.to_link(attempt, ToLink::Feed(bytes)),
             Action::FinishLoad { attempt } => roles.to_link(attempt, ToLink::FinishLoad),
-            Action::AbortLoad { attempt } => roles.to_link(attempt, ToLink::AbortLoad),
+            Action::AbortLoad { attempt } => {
+                self.note_loading(Meanwhile::Unseen);
+                if let Some(loaded) = roles.loaded.take() {
+                    lazy_free::drop_later(loaded.keyspace.len(), loaded.keyspace);
+                }
+                roles.to_link(attempt, ToLink::AbortLoad);
+            }
             Action::ApplyStream { attempt, bytes } => roles.to_link(attempt, ToLink::Apply(bytes)),
+            Action::PausePoint => self.pause_point(),
             Action::FlushDataset => self.flush_for_load(roles, core),
             Action::ReplaceDataset { position } => self.replace_dataset(roles, core, position),
-            Action::RoleChanged(role) => self.note_role(&role),
+            Action::RoleChanged { role, by_failover } => {
+                self.note_role(&role);
+                let configured = roles.configured.as_ref();
+                let is_configured = match &role {
+                    Role::Primary => configured.is_none(),
+                    Role::Replica(address) => configured == Some(address),
+                    Role::HandingOver(_) => false,
+                };
+                if by_failover && !is_configured {
+                    let replid = roles.replication.history().id();
+                    self.store_role(&RoleState::new(configured, &role, replid));
+                    roles.has_role_file = true;
+                } else if std::mem::take(&mut roles.has_role_file) {
+                    self.forget_role();
+                }
+            }
             Action::UnblockForDemotion => self.interrupt_waiting(core),
             Action::RollBackWriteScript => self.roll_back_script(),
             Action::ReleasePaused => return true,
         }
         false
+    }
+
+    /// What clients are to see of a full sync that begins to load, or has ended.
+    fn note_loading(&self, meanwhile: Meanwhile) {
+        self.conditions.set(Conditions::LOADING, meanwhile == Meanwhile::Loading);
+        self.conditions.set(Conditions::ASYNC_LOADING, meanwhile == Meanwhile::Old);
+    }
+
+    fn pause_point(&self) {
+        if self.pause_after_snapshot.load(Relaxed) {
+            super::process::stop();
+        }
     }
 
     fn flush_for_load(&self, roles: &Roles, core: &mut Core) {
@@ -399,6 +468,7 @@ impl Server {
 
     fn replace_dataset(self: &Arc<Self>, roles: &mut Roles, core: &mut Core, position: u64) {
         let Some(loaded) = roles.loaded.take() else { return };
+        self.note_loading(Meanwhile::Unseen);
         let selected = history_of(&loaded).map_or(0, |(_, _, database)| database);
         if let Err(error) = self.adopt(core, loaded, false) {
             // The loader has tried the libraries, so this is no matter of what the primary sent.
@@ -473,23 +543,52 @@ impl Server {
         conditions.set(Conditions::PAUSED, roles.gate.scope(now_ms).is_some());
         let too_few = !replication.is_replica() && replication.primary().check_good_replicas(now_ms).is_err();
         conditions.set(Conditions::TOO_FEW_REPLICAS, too_few);
+        self.over_limit_at.store(replication.primary().over_limit_at(), Relaxed);
+        self.full_sync_is_saving.store(replication.primary().is_saving(), Relaxed);
         let statistics = replication.primary().statistics();
         self.stats.full_syncs.store(statistics.full, Relaxed);
         self.stats.partial_syncs.store(statistics.partial_ok, Relaxed);
         self.stats.partial_syncs_refused.store(statistics.partial_err, Relaxed);
     }
 
-    /// Begins the role that the configuration asks for, with the dataset that was loaded.
+    /// Finds out, before the dataset is loaded, which role the server begins in: a failover's if there was one, or that of
+    /// the configuration.
+    pub fn remember_role(&self) {
+        let config = self.config();
+        let configured =
+            config.replicaof.as_ref().map(|primary| Address::new(primary.host.to_str(), primary.port));
+        let stored = role_file::load(config.port);
+        let has_role_file = stored.is_some();
+        let remembered = stored.filter(|state| state.counts_for(configured.as_ref()));
+        if let Some(state) = &remembered {
+            let role = state.role();
+            tracing::info!("The role is that of the last failover: {role:?}");
+            self.note_role(&role);
+        }
+        let mut roles = self.roles.lock();
+        (roles.configured, roles.remembered, roles.has_role_file) = (configured, remembered, has_role_file);
+        drop(roles);
+        self.conditions.set(Conditions::REPLICA, self.config().replicaof.is_some());
+    }
+
+    /// Begins the role that [`remember_role`](Self::remember_role) found, with the dataset that was loaded.
     pub fn begin_role(self: &Arc<Self>, links: UnboundedSender<LinkOrder>) {
         let config = self.config();
         self.refresh_memory_limit();
-        let role = match &config.replicaof {
-            None => Role::Primary,
-            Some(primary) => Role::Replica(Address::new(primary.host.to_str(), primary.port)),
+        let remembered = self.roles.lock().remembered.take();
+        let role = match (&config.replicaof, &remembered) {
+            (_, Some(state)) => state.role(),
+            (None, None) => Role::Primary,
+            (Some(primary), None) => Role::Replica(Address::new(primary.host.to_str(), primary.port)),
         };
+        let target_id = remembered.as_ref().and_then(RoleState::replid);
         let mut core = self.core.write();
         let stored = ReplicationId::parse(core.stream.replid()).unwrap_or_else(fresh_id);
         let history = match (core.stream.backlog().is_some(), &role) {
+            // Only who has the target's history can have the target continue it, but asking it needs the name alone.
+            (has_stream, Role::HandingOver(_)) if !has_stream || target_id.is_some_and(|id| id != stored) => {
+                History::new(target_id.unwrap_or(stored))
+            }
             (false, _) => History::new(stored),
             (true, Role::Primary) => {
                 History::of_restarted_primary(stored, Vec::new(), core.stream.offset(), fresh_id())
@@ -500,8 +599,16 @@ impl Server {
         self.turn(&mut core, |roles, turn| {
             roles.links = Some(links);
             roles.replication = Replication::new(settings(&config), history, role, now_ms);
+            roles.coordinator = Coordinator::resume(&roles.replication, &mut roles.gate, now_ms);
             roles.replication.tick(turn);
         });
+        let dropped = std::mem::take(&mut self.roles.lock().dropped);
+        if !self.is_replica() {
+            for (database, key) in dropped {
+                core.stream.append_deletion(database, &key);
+            }
+            self.hand_over(&mut core);
+        }
     }
 
     /// Whatever comes with time, ten times a second.
@@ -509,7 +616,8 @@ impl Server {
         loop {
             tokio::time::sleep(Duration::from_millis(100)).await;
             if let Some(mut core) = self.core.try_write_for(GUARD_PATIENCE) {
-                let settings = settings(&self.config());
+                let mut settings = settings(&self.config());
+                settings.primary.rdb_client_grace_ms = self.rdb_client_grace_ms.load(Relaxed);
                 let now_ms = self.uptime_ms();
                 let ended = self.turn(&mut core, |roles, turn| {
                     roles.replication.set_settings(settings);
@@ -609,11 +717,14 @@ impl Server {
     }
 
     /// The stream may be longer: the tasks of replicas are woken.
-    pub fn stream_moved(&self, core: &mut Core) {
+    pub fn stream_moved(self: &Arc<Self>, core: &mut Core) {
         let offset = core.stream.offset();
         if self.stream_end.swap(offset, Relaxed) != offset {
             for client in self.followers.read().iter() {
                 client.nudge();
+            }
+            if offset >= self.over_limit_at.load(Relaxed) {
+                self.turn(core, |roles, turn| roles.replication.check_limits(turn));
             }
         }
     }
@@ -630,6 +741,7 @@ impl Server {
             end: self.stream_end.load(Relaxed),
             kept_from: None,
             fsynced: self.persistence.has_aof().then(|| self.persistence.aof_synced_offset.load(Relaxed)),
+            database: 0,
         };
         let turn = Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut Vec::new() };
         self.roles.lock().replication.wait(connection, position, request, false, &turn)

@@ -84,6 +84,8 @@ pub struct Session {
     pub import_source: bool,
     /// The command that took longest of those that the running script has called, if it took long.
     pub costliest: Option<Box<CostlyCall>>,
+    /// How a command of the primary's stream failed, which it should not.
+    pub refusal: Option<crate::protocol::ErrorReply>,
 }
 
 impl Session {
@@ -109,6 +111,7 @@ impl Session {
             touch: true,
             import_source: false,
             costliest: None,
+            refusal: None,
         }
     }
 
@@ -141,6 +144,11 @@ impl Session {
 
     /// Puts a reply behind those already made, unless CLIENT REPLY says not to.
     pub fn reply(&mut self, reply: &Reply<'_>) {
+        if self.origin == Origin::Primary
+            && let Reply::Error(error) = reply
+        {
+            self.refusal = Some(error.clone());
+        }
         if self.reply_mode == ReplyMode::On && matches!(self.origin, Origin::Client | Origin::Script) {
             encode::encode(reply, self.protocol(), &mut self.out);
         }

@@ -84,6 +84,11 @@ impl Server {
             roles: Mutex::new(roles),
             followers: Default::default(),
             stream_end: AtomicU64::new(0),
+            over_limit_at: AtomicU64::new(u64::MAX),
+            full_sync_is_saving: AtomicBool::new(false),
+            had_replicas: AtomicBool::new(false),
+            pause_after_snapshot: AtomicBool::new(false),
+            rdb_client_grace_ms: AtomicU64::new(super::roles::RDB_CLIENT_GRACE_MS),
             born: std::time::Instant::now(),
             scripts: Default::default(),
             scripts_running: Default::default(),
@@ -125,7 +130,7 @@ impl Server {
             let acceptor = Rc::new(Acceptor { server: self.clone(), reactor: reactor.clone(), others });
             acceptor.listen().await?;
             tracing::info!("Server initialized");
-            self.conditions.set(Conditions::REPLICA, self.config().replicaof.is_some());
+            self.remember_role();
             let mut signals = Signals::new()?;
             tokio::select! {
                 loaded = self.load() => loaded?,

@@ -4,8 +4,11 @@
 
 use std::collections::VecDeque;
 
-/// Bytes of a block. Trimming goes by whole blocks.
+/// Most bytes of a block. Trimming goes by whole blocks.
 const BLOCK: usize = 64 * 1024;
+/// A small backlog has smaller blocks, so that it does not keep many times its size.
+const BLOCKS: usize = 4;
+const SMALLEST_BLOCK: usize = 4 * 1024;
 
 #[derive(Debug)]
 pub struct Backlog {
@@ -24,9 +27,10 @@ impl Backlog {
 
     pub fn append(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let room = self.blocks.back().map_or(0, |block| BLOCK - block.len());
+            let room = self.blocks.back().map_or(0, |block| block.capacity() - block.len());
             if room == 0 {
-                self.blocks.push_back(Vec::with_capacity(BLOCK));
+                let capacity = (self.size / BLOCKS).clamp(SMALLEST_BLOCK, BLOCK);
+                self.blocks.push_back(Vec::with_capacity(capacity));
                 continue;
             }
             let (now, later) = bytes.split_at(room.min(bytes.len()));

@@ -112,6 +112,15 @@ impl Stream {
         self.append(&bytes);
     }
 
+    /// Appends the deletion of a key that was gone before the stream went on.
+    pub fn append_deletion(&mut self, database: usize, key: &[u8]) {
+        if self.selected != Some(database) {
+            self.append_control(&[b"SELECT", itoa::Buffer::new().format(database).as_bytes()]);
+            self.selected = Some(database);
+        }
+        self.append_control(&[b"DEL", key]);
+    }
+
     /// Appends bytes received from a primary, unchanged. `selected` is the database that holds after them.
     pub fn append_received(&mut self, bytes: &[u8], selected: Option<usize>) {
         self.append(bytes);

@@ -1,14 +1,15 @@
-//! A network link between a replica and its primary that can be cut and blocked.
+//! A network link between a replica and its primary that can be cut, blocked and slowed down.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 #[derive(Default)]
 struct Shared {
     target: AtomicU16,
     blocked: AtomicBool,
+    delay_us: AtomicU64,
     ended: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -52,6 +53,11 @@ impl Proxy {
         self.cut();
     }
 
+    /// From now on everything takes so much longer, in each direction.
+    pub fn delay_us(&self, delay_us: u64) {
+        self.shared.delay_us.store(delay_us, SeqCst);
+    }
+
     pub fn unblock(&self) {
         self.shared.blocked.store(false, SeqCst);
     }
@@ -68,16 +74,23 @@ impl Drop for Proxy {
 
 fn connect(shared: &Arc<Shared>, client: TcpStream) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", shared.target.load(SeqCst))) else { return };
+    // A link adds no delays of its own.
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let copy = |stream: &TcpStream| stream.try_clone().expect("a second handle");
     shared.open.lock().expect("no panic").extend([copy(&client), copy(&server)]);
     for (from, to) in [(copy(&client), copy(&server)), (server, client)] {
-        std::thread::spawn(move || pump(from, to));
+        let shared = shared.clone();
+        std::thread::spawn(move || pump(&shared, from, to));
     }
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream) {
+fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        let delay_us = shared.delay_us.load(SeqCst);
+        if delay_us > 0 {
+            std::thread::sleep(std::time::Duration::from_micros(delay_us));
+        }
         if to.write_all(&buffer[..count]).is_err() {
             break;
         }

@@ -299,3 +299,79 @@ fn a_write_script_is_whole_on_one_side() {
         assert_same(&trio.servers[primary], server);
     }
 }
+
+/// A primary is killed while it hands over, and nobody knows whether its replica heard of it. When it comes back it goes on
+/// with that, and not as a second primary.
+#[test]
+fn a_kill_in_the_middle_of_a_handover_leaves_one_primary() {
+    for options in [&[][..], &["--appendonly", "yes"]] {
+        let mut primary = Server::start(options);
+        let replica = Server::replica_of(primary.port, options);
+        let proxy = Proxy::to(replica.port);
+        let mut there = replica.client();
+        // Others reach the replica through the proxy only.
+        there.ok(&format!("CONFIG SET replica-announce-port {}", proxy.port));
+        there.ok("CLIENT KILL TYPE primary");
+        let port = format!("port={}", proxy.port);
+        wait_until("the new port is known", || {
+            let slave = primary.client().try_info("slave0").unwrap_or_default();
+            slave.contains(&port) && slave.contains("state=online")
+        });
+        primary.client().ok("SET before 1");
+        replica.wait_for_offset_of(&primary);
+        proxy.block();
+        primary.client().ok("FAILOVER");
+        wait_until("it hands over", || primary.info("master_failover_state") == "failover-in-progress");
+        primary.kill();
+        primary.restart();
+        let mut client = primary.client();
+        assert_eq!(client.info("role"), "slave");
+        assert_eq!(client.info("master_failover_state"), "failover-in-progress");
+        client.send(&["SET", "during", "1"]).expect("sent");
+        proxy.unblock();
+        wait_until("the replica has the role", || replica.info("role") == "master");
+        primary.wait_for_link();
+        // What was held back is refused now.
+        let refused = client.read().expect("an answer");
+        assert!(refused.text().starts_with("READONLY"), "{refused:?}");
+        assert_eq!(replica.call("GET before").text(), "1");
+        replica.client().ok("SET after 1");
+        primary.wait_for_offset_of(&replica);
+        assert_same(&replica, &primary);
+        // Both keep what they have become.
+        primary.kill();
+        primary.restart();
+        assert_eq!(primary.info("role"), "slave");
+        primary.wait_for_link();
+        // Until an operator says otherwise.
+        primary.client().ok("REPLICAOF NO ONE");
+        primary.kill();
+        primary.restart();
+        assert_eq!(primary.info("role"), "master");
+    }
+}
+
+/// The new primary stays one over a restart, although its configuration says replica.
+#[test]
+fn a_failover_outlives_restarts() {
+    let primary = Server::start(&["--appendonly", "yes"]);
+    let mut replica = Server::replica_of(primary.port, &["--appendonly", "yes"]);
+    primary.client().ok("SET k 1");
+    primary.client().ok("FAILOVER");
+    wait_until("the replica has the role", || replica.info("role") == "master");
+    primary.wait_for_link();
+    replica.kill();
+    replica.restart();
+    assert_eq!(replica.info("role"), "master");
+    primary.wait_for_link();
+    assert_eq!(replica.info_number("sync_full"), 0);
+    replica.client().ok("SET k 2");
+    primary.wait_for_offset_of(&replica);
+    assert_same(&replica, &primary);
+    // Whoever changes the configuration decides.
+    replica.kill();
+    let options = ["--appendonly", "yes", "--replicaof", "127.0.0.1 1"];
+    replica.restart_with(&options);
+    assert_eq!(replica.info("role"), "slave");
+    assert_eq!(replica.info("master_port"), "1");
+}

@@ -3,8 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod dual_channel;
 mod failover;
 mod interoperation;
 mod replica;
 mod restart;
+mod sentinel;
 mod sync;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::common::client::{Client, Reply};
+use crate::common::proxy::Proxy;
 use crate::common::server::Server;
 use crate::common::wait_until;
 
@@ -357,4 +358,101 @@ fn waitaof_counts_disks() {
         &["WAITAOF", "1", "0", "0"],
         "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
     );
+}
+
+/// Valkey waits for the client's own last write, not for what others wrote since.
+#[test]
+fn wait_is_for_the_clients_own_writes() {
+    let primary = Server::start(&[]);
+    let proxy = Proxy::to(primary.port);
+    let replica = Server::replica_of(proxy.port, &[]);
+    let (mut one, mut other) = (primary.client(), primary.client());
+    one.ok("SET mine 1");
+    assert_eq!(one.call("WAIT 1 20000").integer(), 1);
+    replica.wait_for_offset_of(&primary);
+    // The replica stands still: it has what the first client wrote, and not what the second does.
+    let stopped = replica.process_id().to_string();
+    let signal = |name: &str| {
+        let status = std::process::Command::new("kill").args([name, &stopped]).status().expect("kill");
+        assert!(status.success());
+    };
+    signal("-STOP");
+    other.ok("SET theirs 1");
+    let (mine, theirs) = (one.call("WAIT 1 300").integer(), other.call("WAIT 1 300").integer());
+    let nothing = primary.client().call("WAIT 1 300").integer();
+    signal("-CONT");
+    assert_eq!((mine, theirs, nothing), (1, 0, 1));
+}
+
+/// What clients write to a writable replica stays there: the stream goes on as if it were not, and their keys expire.
+#[test]
+fn a_writable_replica_keeps_its_writes_to_itself() {
+    let primary = Server::start(&[]);
+    let replica = Server::replica_of(primary.port, &["--replica-read-only", "no"]);
+    let below = Server::replica_of(replica.port, &[]);
+    let (mut client, mut writer) = (primary.client(), replica.client());
+    client.ok("SET shared 1");
+    replica.wait_for_offset_of(&primary);
+    let offset = replica.info_number("master_repl_offset");
+    writer.ok("SET own 1");
+    writer.ok("SET short 1 PX 50");
+    writer.ok("MULTI");
+    writer.ok("SADD set a b");
+    writer.ok("EXPIRE set 1");
+    writer.ok("EXEC");
+    assert_eq!(replica.info_number("master_repl_offset"), offset);
+    wait_until("they expire by themselves", || replica.info_number("expired_keys") == 2);
+    assert_eq!(writer.call("DBSIZE").integer(), 2);
+    // The primary's keys do not.
+    client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    client.ok("SET theirs 1 PX 20");
+    replica.wait_for_offset_of(&primary);
+    writer.ok("SET later 1 PX 50");
+    wait_until("its own expire", || replica.info_number("expired_keys") == 3);
+    assert_eq!(writer.call("DBSIZE").integer(), 3);
+    assert!(writer.call("GET theirs").is_nil());
+    below.wait_for_offset_of(&primary);
+    assert_eq!(below.call("DBSIZE").integer(), 2);
+    assert_eq!(primary.info_number("sync_full") + replica.info_number("sync_full"), 2);
+}
+
+#[test]
+fn a_client_can_cut_the_link() {
+    let primary = Server::start(&[]);
+    let replica = Server::replica_of(primary.port, &[]);
+    let mut client = replica.client();
+    let list = client.ok("CLIENT LIST TYPE primary").text();
+    assert!(list.contains(&format!("addr=127.0.0.1:{}", primary.port)) && list.contains("flags=M"), "{list}");
+    assert_eq!(client.ok(&format!("CLIENT KILL ADDR 127.0.0.1:{}", primary.port)).integer(), 1);
+    wait_until("it is back", || primary.info_number("sync_partial_ok") == 1);
+    primary.client().ok("SET k 1");
+    replica.wait_for_offset_of(&primary);
+    assert_eq!(primary.info_number("sync_full"), 1);
+}
+
+/// A replica that does not read costs the primary as much memory as its limit allows.
+#[test]
+fn a_replica_that_stands_still_is_closed_at_its_limit() {
+    let options = ["--repl-backlog-size", "1mb", "--client-output-buffer-limit", "replica 2mb 0 0"];
+    let primary = Server::start(&options);
+    let replica = Server::replica_of(primary.port, &[]);
+    let stopped = replica.process_id().to_string();
+    let signal = |name: &str| {
+        let status = std::process::Command::new("kill").args([name, &stopped]).status().expect("kill");
+        assert!(status.success());
+    };
+    signal("-STOP");
+    let mut client = primary.client();
+    let value = "x".repeat(100_000);
+    let mut most = 0;
+    for number in 0..400 {
+        client.ok(&format!("SET key:{} {value}", number % 10));
+        most = most.max(client.info("mem_total_replication_buffers").parse::<u64>().expect("bytes"));
+    }
+    let closed = client.info("client_output_buffer_limit_disconnections");
+    signal("-CONT");
+    assert_eq!(closed, "1");
+    assert!(most < 4 << 20, "{most} bytes");
+    replica.wait_for_link();
+    replica.wait_for_offset_of(&primary);
 }

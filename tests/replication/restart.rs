@@ -2,6 +2,7 @@
 
 use crate::common::dataset::{self, assert_same};
 use crate::common::load::{Load, lost};
+use crate::common::proxy::Proxy;
 use crate::common::server::Server;
 use crate::common::wait_until;
 
@@ -133,4 +134,114 @@ fn promotion_and_restart_keep_replicas_by_partial_sync() {
     assert_same(&heir, &below);
     assert_eq!(heir.info("sync_full"), "0");
     assert_eq!(below.call("GET k").text(), "2");
+}
+
+/// A key whose time to live was taken away after the last rewrite is still there, however late the restart comes.
+#[test]
+fn what_a_base_says_of_expiry_is_not_the_last_word() {
+    let mut server = Server::start(ALWAYS);
+    let mut client = server.client();
+    client.ok("SET kept v PX 400");
+    client.ok("SET lost v PX 400");
+    client.ok("BGREWRITEAOF");
+    wait_until("the rewrite ends", || server.info("aof_rewrite_in_progress") == "0");
+    client.ok("PERSIST kept");
+    server.kill();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    server.restart();
+    assert_eq!(server.call("GET kept").text(), "v");
+    assert!(server.call("GET lost").is_nil());
+}
+
+/// Keys that expired while a primary was down are left out when it loads its file: its replicas are told.
+#[test]
+fn what_expired_meanwhile_is_deleted_on_replicas() {
+    let mut primary = Server::start(&["--save", "3600 1"]);
+    let replica = Server::replica_of(primary.port, &[]);
+    let mut client = primary.client();
+    client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+    for number in 0..100 {
+        client.ok(&format!("SELECT {}", number % 4));
+        client.ok(&format!("SET short:{number} v PX 10"));
+    }
+    client.ok("SET long v");
+    replica.wait_for_offset_of(&primary);
+    // The connection ends with the server.
+    let _ = client.try_call(&["SHUTDOWN"]);
+    primary.wait_for_exit();
+    primary.restart();
+    replica.wait_for_offset_of(&primary);
+    assert_same(&primary, &replica);
+    assert_eq!((primary.info_number("sync_full"), primary.info_number("sync_partial_ok")), (0, 1));
+    assert_eq!(primary.info_number("rdb_last_load_keys_expired"), 100);
+}
+
+/// What has left the memory is still in the AOF: a replica that comes back late goes on from there, before and after a
+/// restart of the primary, and across files.
+#[test]
+fn the_aof_serves_what_the_backlog_has_lost() {
+    let mut primary = Server::start(&["--appendonly", "yes", "--repl-backlog-size", "16kb"]);
+    let proxy = Proxy::to(primary.port);
+    let replica = Server::replica_of(proxy.port, &[]);
+    let large = "x".repeat(10_000);
+    for round in 1..=3 {
+        replica.wait_for_offset_of(&primary);
+        proxy.block();
+        wait_until("the primary notices", || primary.info_number("connected_slaves") == 0);
+        let mut client = primary.client();
+        for number in 0..100 {
+            client.ok(&format!("SET round:{round}:{number} {large}"));
+        }
+        assert!(client.info("repl_backlog_histlen").parse::<u64>().expect("bytes") < 200_000);
+        match round {
+            2 => {
+                primary.kill();
+                primary.restart();
+            }
+            // What the replica lacks ends in another file than it begins in.
+            3 => {
+                primary.client().ok("CONFIG SET rdb-key-save-delay 100000");
+                primary.client().ok("BGREWRITEAOF");
+                primary.client().ok(&format!("SET late {large}"));
+            }
+            _ => {}
+        }
+        proxy.unblock();
+        replica.wait_for_link();
+        replica.wait_for_offset_of(&primary);
+        assert_same(&primary, &replica);
+        let count = |field: &str| primary.info_number(field);
+        let expected = [(1, 1), (0, 1), (0, 2)][round - 1];
+        assert_eq!((count("sync_full"), count("sync_partial_ok")), expected, "round {round}");
+    }
+}
+
+/// Sentinel makes a replica of a primary that comes back: if it had written nothing that others lack, and nothing since, it
+/// goes on where they are, although it came back as a primary under a name of its own.
+#[test]
+fn a_primary_that_comes_back_too_late_goes_on_as_a_replica() {
+    let mut primary = Server::start(&["--appendonly", "yes"]);
+    let replica = Server::replica_of(primary.port, &[]);
+    dataset::fill(&mut primary.client(), true);
+    replica.wait_for_offset_of(&primary);
+    primary.kill();
+    replica.client().ok("REPLICAOF NO ONE");
+    replica.client().ok("SET since 1");
+    primary.restart();
+    assert_eq!(primary.info("role"), "master");
+    // What Sentinels say to each other through it is nothing that anybody lacks.
+    primary.client().ok("PUBLISH __sentinel__:hello anything");
+    primary.client().ok(&format!("REPLICAOF 127.0.0.1 {}", replica.port));
+    primary.wait_for_link();
+    primary.wait_for_offset_of(&replica);
+    assert_same(&replica, &primary);
+    assert_eq!((replica.info_number("sync_full"), replica.info_number("sync_partial_ok")), (0, 1));
+    // One that has written is told everything anew.
+    primary.client().ok("REPLICAOF NO ONE");
+    primary.client().ok("SET own 1");
+    primary.client().ok(&format!("REPLICAOF 127.0.0.1 {}", replica.port));
+    wait_until("a full sync", || replica.info_number("sync_full") == 1);
+    primary.wait_for_link();
+    primary.wait_for_offset_of(&replica);
+    assert_same(&replica, &primary);
 }

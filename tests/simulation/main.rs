@@ -101,6 +101,6 @@ fn failovers_happen() {
     assert!(total.failovers > 40, "{total:?}");
     assert!(total.promises > 4_000, "{total:?}");
     assert!(total.partial > 100 && total.full > 40, "{total:?}");
-    assert!(total.followed > 5, "{total:?}");
+    assert!(total.followed > 5 && total.dual > 5, "{total:?}");
     assert!(total.doubts <= 1, "the servers find out by themselves nearly always: {total:?}");
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use understudy::failover::{CommandClass, Coordinator, PauseGate, WriteScript};
 use understudy::protocol::ErrorReply;
 use understudy::replication::{
-    Action, Address, Attempt, Framing, History, LinkSettings, LoadStrategy, OutputLimit, PrimarySettings,
-    ReplconfReply, Replication, ReplicationId, Role, Settings, StreamView, SyncRequest, Turn,
+    Accepted, Action, Address, Attempt, Framing, History, LinkSettings, LoadStrategy, OutputLimit,
+    PrimarySettings, ReplconfReply, Replication, ReplicationId, Role, Settings, StreamView, SyncRequest,
+    Turn,
 };
 
 pub type Dataset = BTreeMap<String, String>;
@@ -23,6 +24,8 @@ pub struct Character {
     pub backlog_size: u64,
     pub load: LoadStrategy,
     pub sync_delay_ms: u64,
+    /// Snapshots come on connections of their own.
+    pub dual_channel: bool,
 }
 
 /// What a client was promised.
@@ -55,7 +58,7 @@ pub struct Node {
     kept_from: Option<u64>,
     role: Role,
     incoming: BTreeMap<SocketId, Incoming>,
-    link: Option<(Attempt, SocketId)>,
+    links: BTreeMap<Attempt, SocketId>,
     stream_input: Vec<u8>,
     loader: Option<Vec<u8>>,
     prepared: BTreeMap<u64, Vec<u8>>,
@@ -79,6 +82,8 @@ fn settings(id: NodeId, character: &Character) -> Settings {
     Settings {
         primary: PrimarySettings {
             diskless_sync: character.diskless,
+            dual_channel: character.dual_channel,
+            rdb_client_grace_ms: 3_000,
             diskless_sync_delay_ms: character.sync_delay_ms,
             ping_period_ms: 1_000,
             timeout_ms: 4_000,
@@ -95,6 +100,8 @@ fn settings(id: NodeId, character: &Character) -> Settings {
             follow_failover: !character.plain,
             timeout_ms: 4_000,
             load: character.load,
+            dual_channel: character.dual_channel,
+            early_limit_bytes: 0,
         },
     }
 }
@@ -128,7 +135,7 @@ impl Node {
             kept_from: None,
             role,
             incoming: BTreeMap::new(),
-            link: None,
+            links: BTreeMap::new(),
             stream_input: Vec::new(),
             loader: None,
             prepared: BTreeMap::new(),
@@ -149,8 +156,8 @@ impl Node {
         !self.replication.is_replica()
     }
 
-    pub fn link_attempt(&self) -> Option<Attempt> {
-        self.link.map(|(attempt, _)| attempt)
+    pub fn has_link(&self, attempt: Attempt) -> bool {
+        self.links.contains_key(&attempt)
     }
 
     /// The stream's bytes that this node and another both have.
@@ -164,7 +171,7 @@ impl Node {
     }
 
     fn view(&self) -> StreamView {
-        StreamView { end: self.end(), kept_from: self.kept_from, fsynced: Some(self.end()) }
+        StreamView { end: self.end(), kept_from: self.kept_from, fsynced: Some(self.end()), database: 0 }
     }
 
     /// One event of the state machines, followed by the coordinator's step, and all that comes of it.
@@ -226,7 +233,9 @@ impl Node {
                 network.send(connection, false, &bytes);
                 self.close_incoming(connection, network);
             }
-            Action::Close { connection } => self.close_incoming(connection, network),
+            Action::Close { connection } | Action::CloseOverLimit { connection } => {
+                self.close_incoming(connection, network)
+            }
             Action::StartTransfer { transfer, framing, connections, .. } => {
                 let snapshot = save(&self.data);
                 let Framing::EofMark(mark) = framing else {
@@ -257,14 +266,14 @@ impl Node {
                     .at(delay_ms, Happening::ConnectDone { node, life, attempt, target: node_of(&address) });
             }
             Action::Disconnect { attempt } => {
-                if let Some((_, socket)) = self.link.take_if(|(current, _)| *current == attempt) {
+                if let Some(socket) = self.links.remove(&attempt) {
                     network.close(socket, true);
                 }
                 self.stream_input.clear();
             }
             Action::SendToPrimary { attempt, bytes } => {
-                if let Some((_, socket)) = self.link.filter(|(current, _)| *current == attempt) {
-                    network.send(socket, true, &bytes);
+                if let Some(socket) = self.links.get(&attempt) {
+                    network.send(*socket, true, &bytes);
                 }
             }
             Action::BeginLoad { .. } => self.loader = Some(Vec::new()),
@@ -290,10 +299,13 @@ impl Node {
                 self.stream_input.extend_from_slice(&bytes);
                 self.apply_stream(attempt, network);
             }
-            Action::RoleChanged(role) => self.role = role,
+            Action::RoleChanged { role, .. } => self.role = role,
             Action::RollBackWriteScript => self.script = None,
             Action::ReleasePaused => self.released = true,
-            Action::ReselectDatabase | Action::UnblockForDemotion | Action::FinishWait { .. } => {}
+            Action::ReselectDatabase
+            | Action::UnblockForDemotion
+            | Action::FinishWait { .. }
+            | Action::PausePoint => {}
         }
     }
 
@@ -323,7 +335,7 @@ impl Node {
 
     /// Applies whole commands of the primary's stream.
     fn apply_stream(&mut self, attempt: Attempt, network: &mut Network) {
-        while self.link_attempt() == Some(attempt) && !self.stream_input.is_empty() {
+        while self.has_link(attempt) && !self.stream_input.is_empty() {
             if self.stream_input[0] != b'*' {
                 let Some(line) = take_line(&mut self.stream_input) else { return };
                 self.turn(network, |replication, _, _, turn| replication.link_line(attempt, &line, turn));
@@ -387,10 +399,10 @@ impl Node {
     }
 
     pub fn link_is_up(&mut self, attempt: Attempt, socket: SocketId, network: &mut Network) -> bool {
-        if self.replication.link().is_none_or(|link| link.attempt() != attempt) {
+        if self.replication.link().is_none_or(|link| !link.is_current(attempt)) {
             return false;
         }
-        self.link = Some((attempt, socket));
+        self.links.insert(attempt, socket);
         self.turn(network, |replication, _, _, turn| replication.link_connected(attempt, turn));
         true
     }
@@ -420,6 +432,9 @@ impl Node {
             if first != b'*' {
                 let Some(line) = take_line(&mut incoming.input) else { return };
                 assert!(line.is_empty() || line == b"SYNC", "node {}: {line:?}", self.id);
+                if line == b"SYNC" && self.character.dual_channel {
+                    self.sync(socket, peer, None, network);
+                }
                 continue;
             }
             let Some((length, words)) = parse_command(&incoming.input) else { return };
@@ -441,18 +456,7 @@ impl Node {
                     ReplconfReply::Silent | ReplconfReply::SendAck => None,
                 }
             }
-            "PSYNC" => {
-                let peer_ip = host(peer);
-                let request = SyncRequest {
-                    connection: socket,
-                    peer_ip: &peer_ip,
-                    client_info: "a node",
-                    psync: Some(&arguments),
-                    has_pending_output: false,
-                };
-                let result = self.turn(network, |replication, _, _, turn| replication.sync(&request, turn));
-                result.err().map(|error| error_line(&error))
-            }
+            "PSYNC" => return self.sync(socket, peer, Some(&arguments), network),
             other => panic!("node {}: {other}", self.id),
         };
         if let Some(reply) = reply {
@@ -460,8 +464,25 @@ impl Node {
         }
     }
 
+    fn sync(&mut self, socket: SocketId, peer: NodeId, psync: Option<&[&[u8]]>, network: &mut Network) {
+        let request = SyncRequest {
+            connection: socket,
+            peer_ip: &host(peer),
+            client_info: "a node",
+            psync,
+            has_pending_output: false,
+            on_disk_from: None,
+        };
+        let reply = match self.turn(network, |replication, _, _, turn| replication.sync(&request, turn)) {
+            Ok(Accepted::Attached) => return,
+            Ok(Accepted::DualChannel) => format!("+{}\r\n", Accepted::DUAL_CHANNEL_REPLY),
+            Err(error) => error_line(&error),
+        };
+        network.send(socket, false, reply.as_bytes());
+    }
+
     pub fn load_done(&mut self, attempt: Attempt, network: &mut Network) {
-        if self.replication.link().is_none_or(|link| link.attempt() != attempt) {
+        if self.replication.link().is_none_or(|link| !link.is_current(attempt)) {
             return;
         }
         let result = match self.loader.as_deref().map(load) {
@@ -480,7 +501,7 @@ impl Node {
     pub fn kill(&mut self) {
         self.alive = false;
         self.incoming.clear();
-        self.link = None;
+        self.links.clear();
         self.stream_input.clear();
         self.loader = None;
         self.prepared.clear();

@@ -26,6 +26,8 @@ pub struct Coverage {
     pub full: usize,
     pub followed: usize,
     pub doubts: usize,
+    /// Full syncs on two connections.
+    pub dual: usize,
 }
 
 impl Coverage {
@@ -36,6 +38,7 @@ impl Coverage {
         self.full += other.full;
         self.followed += other.followed;
         self.doubts += other.doubts;
+        self.dual += other.dual;
     }
 }
 
@@ -68,6 +71,8 @@ impl World {
                     diskless: network.random.u8(..4) != 0,
                     backlog_size: if network.random.bool() { 300 } else { 1 << 20 },
                     load: if network.random.bool() { LoadStrategy::Swap } else { LoadStrategy::FlushFirst },
+                    // Not drawn, so that seeds of old findings keep their meaning.
+                    dual_channel: seed % 4 == 3,
                     sync_delay_ms: if network.random.bool() { 0 } else { 200 },
                 };
                 Node::new(id, character, (id > 0).then_some(0), network.now_ms)
@@ -113,6 +118,7 @@ impl World {
             full: count("sync: Finished with success"),
             followed: count(": following"),
             doubts: self.doubts,
+            dual: count("using main channel"),
         }
     }
 
@@ -463,6 +469,14 @@ impl World {
         let Some(primary) = self.nodes.iter().position(Node::is_primary) else { return };
         for node in 0..self.nodes.len() {
             if self.nodes[node].replication.failover_phase() == FailoverPhase::InProgress {
+                // Writes that are held back must not be taken in the moment in which it is a primary again.
+                let now_ms = self.network.now_ms;
+                self.nodes[node].gate.pause(
+                    understudy::failover::Purpose::Client,
+                    Scope::Write,
+                    Some(now_ms + 1_000),
+                    now_ms,
+                );
                 let result =
                     self.nodes[node].turn(&mut self.network, |replication, coordinator, gate, turn| {
                         coordinator.command(&[b"ABORT"], replication, gate, turn)

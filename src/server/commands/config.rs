@@ -95,8 +95,10 @@ fn set(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
     }
     let server = call.server();
     let pairs: Vec<(&[u8], &[u8])> = call.args[2..].chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
-    let access =
-        Access { is_local: is_local(call.session), is_loading: server.conditions.has(Conditions::LOADING) };
+    let access = Access {
+        is_local: is_local(call.session),
+        is_loading: server.conditions.has(Conditions::LOADING | Conditions::ASYNC_LOADING),
+    };
     let executor = &mut *call.executor;
     server.config.set(&pairs, access, &mut |change, config| server.apply(executor, change.effect, config))?;
     server.refresh();

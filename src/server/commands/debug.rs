@@ -36,6 +36,8 @@ const HELP: &[&str] = &[
     "    Give the stream a new name, so that replicas get the whole dataset when they connect next.",
     "CONFIG-REWRITE-FORCE-ALL",
     "    Like CONFIG REWRITE, with every directive.",
+    "DELAY-RDB-CLIENT-FREE-SECONDS <seconds>",
+    "    How long the stream behind a snapshot, sent on a connection of its own, is kept for the replica to ask for it.",
     "DICT-RESIZING <0|1>",
     "    Accepted, without effect: tables grow and shrink by segments.",
     "DIGEST",
@@ -58,6 +60,8 @@ const HELP: &[&str] = &[
     "    Return how a value is kept.",
     "PANIC",
     "    End the process by a panic.",
+    "PAUSE-AFTER-FORK <0|1>",
+    "    Stop the process by SIGSTOP where a full sync has begun, on either side.",
     "PAUSE-CRON <0|1>",
     "    Stop what the server does by itself.",
     "POPULATE <count> [<prefix>] [<size>]",
@@ -65,6 +69,8 @@ const HELP: &[&str] = &[
     "PROTOCOL <type>",
     "    Return a value of a type of the protocol: string, integer, double, null, array, set, map, attrib, push,",
     "    verbatim, true, false, bignum.",
+    "REPLICATE <command> [<arg> ...]",
+    "    Put a command into the stream, without running it.",
     "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
     "    Save the RDB file (not with NOSAVE) and load it again, in place of the dataset or (NOFLUSH) beside it; with",
     "    MERGE it may replace what has the same name.",
@@ -96,6 +102,19 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ("sleep", sleep),
     ("set-active-expire", |call| flag(call, |server| &server.active_expire_is_off, true)),
     ("set-disable-deny-scripts", |call| flag(call, |server| &server.deny_scripts_is_off, false)),
+    ("pause-after-fork", |call| flag(call, |server| &server.pause_after_snapshot, false)),
+    ("delay-rdb-client-free-seconds", |call| {
+        let seconds = parse_i64(argument(call, 2)?).and_then(|seconds| u64::try_from(seconds).ok());
+        let seconds = seconds.ok_or(ErrorReply::NOT_AN_INTEGER)?;
+        call.server().rdb_client_grace_ms.store(seconds.saturating_mul(1000), Relaxed);
+        Ok(Reply::Ok.into())
+    }),
+    ("replicate", |call| {
+        argument(call, 2)?;
+        let args = &call.args[2..];
+        call.core_mut().stream.append_control(args);
+        Ok(Reply::Ok.into())
+    }),
     ("pause-cron", |call| flag(call, |server| &server.cron_is_off, false)),
     ("dict-resizing", |call| argument(call, 2).map(|_| Reply::Ok.into())),
     ("replybuffer", reply_buffer),

@@ -227,7 +227,7 @@ fn persistence(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
         |saving: Option<&Saving>| saving.map_or(-1, |saving| saving.started.elapsed().as_secs() as i64);
     let loading = server.conditions.has(Conditions::LOADING);
     lines.put("loading", u8::from(loading));
-    lines.put("async_loading", 0);
+    lines.put("async_loading", u8::from(server.conditions.has(Conditions::ASYNC_LOADING)));
     lines.put("current_cow_peak", 0);
     lines.put("current_cow_size", 0);
     lines.put("current_cow_size_age", 0);
@@ -238,7 +238,8 @@ fn persistence(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("current_save_keys_total", total);
     let changes = core.writes.changes.saturating_sub(persistence.changes_at_save.load(Relaxed));
     lines.put("rdb_changes_since_last_save", changes);
-    lines.put("rdb_bgsave_in_progress", u8::from(of(SavingKind::Rdb).is_some()));
+    let for_replicas = server.full_sync_is_saving.load(Relaxed);
+    lines.put("rdb_bgsave_in_progress", u8::from(of(SavingKind::Rdb).is_some() || for_replicas));
     lines.put("rdb_last_save_time", persistence.last_save_seconds.load(Relaxed));
     lines.put("rdb_last_bgsave_status", word(persistence.last_save_ok.load(Relaxed)));
     lines.put("rdb_last_bgsave_time_sec", persistence.last_save_took_seconds.load(Relaxed));

@@ -1,5 +1,7 @@
 //! Publish and subscribe: SUBSCRIBE and its kin, PUBLISH, SPUBLISH, PUBSUB.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{plain, writing};
 use crate::command::{
     Argument, ArgumentKind, BeginSearch, ChannelArguments, Command, FindKeys, Flags, Group, KeySpec, KeyUse,
@@ -263,11 +265,16 @@ fn spublish(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> 
 fn publish_at_end(call: &mut Call<'_, '_, Writes>, to_shard: bool) -> Result<HostOutcome, ErrorReply> {
     let args = call.args;
     let receivers = call.server().pubsub.receivers(args[1], to_shard);
+    // Without anybody to hear it there, it would only keep a primary that comes back from going on where its replicas,
+    // which follow another now, left it.
+    let is_for_replicas = call.server().had_replicas.load(Relaxed);
     let mut transaction = call.transaction();
     if receivers > 0 {
         transaction.publish(args[1], args[2], to_shard);
     }
-    transaction.state_effect(args);
+    if is_for_replicas {
+        transaction.state_effect(args);
+    }
     Ok(Reply::Integer(receivers as i64).into())
 }
 

@@ -2,16 +2,18 @@
 //!
 //! They put words into the state machines and answer what these say; nothing is decided here.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::{plain, reading, writing};
 use crate::command::{Argument, ArgumentKind, Audience, Categories, Flags, Group};
 use crate::protocol::{ErrorReply, Reply};
 use crate::replication::wait::{self, WaitRequest};
-use crate::replication::{ReplconfReply, ReplicaOf, SyncRequest, Turn};
+use crate::replication::{Accepted, ReplconfReply, ReplicaOf, SyncRequest, Turn};
 use crate::server::blocking::Waiting;
 use crate::server::call::{Call, Reads, Writes};
 use crate::server::client::Traits;
+use crate::server::execute::publish_unit;
 use crate::server::replicas::Handover;
 use crate::server::roles::Roles;
 use crate::server::session::Origin;
@@ -135,6 +137,8 @@ fn replicaof(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply>
     let server = call.server().clone();
     let client = call.session.client.clone();
     let info = super::client::describe(&server, &client);
+    // What the transaction around this wrote, it wrote as a primary.
+    publish_unit(&server, call.core_mut());
     let answer = server.turn(call.core_mut(), |roles, turn| {
         roles.replication.replicaof(&request, client.number, &info, turn)
     })?;
@@ -165,14 +169,21 @@ fn sync(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
         client_info: &info,
         psync: call.entry.spec.name.eq("psync").then_some(&call.args[1..]),
         has_pending_output: !call.session.out.is_empty(),
+        on_disk_from: server.aof_readable_from(),
     };
     client.set(Traits::ANNOUNCED, true);
     let orders = server.turn(call.core_mut(), |roles, turn| {
         let orders = roles.attach(client.number);
-        roles.replication.sync(&request, turn).inspect_err(|_| roles.detach(client.number))?;
-        Ok::<_, ErrorReply>(orders)
+        let accepted = roles.replication.sync(&request, turn);
+        if accepted != Ok(Accepted::Attached) {
+            roles.detach(client.number);
+        }
+        accepted.map(|accepted| (accepted == Accepted::Attached).then_some(orders))
     })?;
-    Ok(HostOutcome::Replicate(Handover { orders }))
+    Ok(match orders {
+        Some(orders) => HostOutcome::Replicate(Handover { orders }),
+        None => Reply::Status(Accepted::DUAL_CHANNEL_REPLY.into()).into(),
+    })
 }
 
 fn role(call: &mut Call<'_, '_, Reads>) -> Result<HostOutcome, ErrorReply> {
@@ -220,13 +231,15 @@ fn wait_for(
 ) -> Result<HostOutcome, ErrorReply> {
     let server = call.server().clone();
     let client = call.session.client.number;
+    let last_write = call.session.client.figures.last_write.load(Relaxed);
     let timeout =
         request.deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms.saturating_sub(now_ms)));
     // The connection's own timer is finer than the machine's ticks.
     let request = WaitRequest { deadline_ms: None, ..request };
     let may_block = call.session.origin == Origin::Client && !call.executor.in_unit();
     let (position, answer) = server.turn(call.core_mut(), |roles, turn| {
-        let position = turn.stream.end;
+        // What others wrote since is not waited for. After a full sync the stream may be shorter.
+        let position = last_write.min(turn.stream.end);
         (position, roles.replication.wait(client, position, request, may_block, turn))
     });
     if let Some(answer) = answer {

@@ -58,6 +58,11 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AofErr
     move |source| AofError::Io { action, path, source }
 }
 
+/// What the incr file of this sequence is called when this server makes it.
+pub fn incr_name(name: &str, sequence: u64) -> String {
+    format!("{name}.{sequence}.incr.aof")
+}
+
 /// In the words of the system.
 fn no_such_file() -> io::Error {
     io::Error::from_raw_os_error(libc::ENOENT)
@@ -159,17 +164,20 @@ impl AofFiles {
     pub fn begin_incr(&mut self) -> Result<(Box<dyn File>, u64), AofError> {
         self.create_dir()?;
         let sequence = self.manifest.next_incr_sequence();
-        let name = format!("{}.{sequence}.incr.aof", self.name);
-        let path = self.path(&name);
+        let path = self.incr_path(sequence);
         let file =
             self.files.open(&path, Open::Create).map_err(failed("Can't open the append-only file", &path))?;
         let before = self.manifest.clone();
-        self.manifest.add_incr(name, sequence);
+        self.manifest.add_incr(incr_name(&self.name, sequence), sequence);
         if let Err(error) = self.save_manifest() {
             self.manifest = before;
             return Err(error);
         }
         Ok((file, sequence))
+    }
+
+    fn incr_path(&self, sequence: u64) -> PathBuf {
+        self.path(&incr_name(&self.name, sequence))
     }
 
     fn unnamed_incr(&self) -> PathBuf {
@@ -225,12 +233,11 @@ impl AofFiles {
         let mut named = None;
         if kept == Kept::Unnamed {
             let sequence = manifest.next_incr_sequence();
-            let name = format!("{}.{sequence}.incr.aof", self.name);
-            let path = self.path(&name);
+            let path = self.incr_path(sequence);
             self.files
                 .rename(&self.unnamed_incr(), &path)
                 .map_err(failed("Can't rename the new incr file to", &path))?;
-            manifest.add_incr(name, sequence);
+            manifest.add_incr(incr_name(&self.name, sequence), sequence);
             named = Some(sequence);
         }
         self.sync_dir()?;
