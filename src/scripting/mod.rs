@@ -30,7 +30,7 @@ pub use engine::{
 pub use flags::ScriptFlags;
 pub use functions::{ENGINE_NAME, Function, FunctionHandle, Library, Registry};
 pub use host::{EffectTargets, LogLevel, ScriptHost};
-pub use scripts::{Origin, RecentScript, Script, ScriptCache, ScriptDigest};
+pub use scripts::{FoundScript, Origin, RecentScript, Script, ScriptCache, ScriptDigest};
 pub use statistics::{RunEnd, RunFigures, ScriptStatistics, ScriptTotals};
 
 use ticks::work;

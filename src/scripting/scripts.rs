@@ -138,6 +138,16 @@ struct Entry {
     script: Arc<Script>,
     origin: Origin,
     used: u64,
+    /// Who follows this server's stream knows it too.
+    in_stream: bool,
+}
+
+/// A script that was asked for by its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundScript {
+    pub script: Arc<Script>,
+    /// It is in use by its digest, and who follows this server's stream has not been told of it.
+    pub is_to_be_told: bool,
 }
 
 /// A handle to the cache; clones share it.
@@ -151,32 +161,35 @@ pub struct ScriptCache {
 impl ScriptCache {
     /// The script with this digest, which counts as used now.
     pub fn get(&self, digest: &ScriptDigest) -> Option<Arc<Script>> {
-        let mut entries = self.entries.lock();
-        entries.clock += 1;
-        let now = entries.clock;
-        let entry = entries.scripts.get_mut(digest)?;
-        entry.used = now;
-        Some(entry.script.clone())
+        self.entries.lock().used(digest).map(|entry| entry.script.clone())
     }
 
     /// The script whose digest has these hexadecimal digits; counts as used.
-    pub fn find(&self, name: &[u8], recent: &mut Option<RecentScript>) -> Option<Arc<Script>> {
+    pub fn find(&self, name: &[u8], recent: &mut Option<RecentScript>) -> Option<FoundScript> {
         let generation = self.generation.load(Acquire);
         if let Some(recent) = recent
             && recent.generation == generation
             && recent.name == name
         {
-            return Some(recent.script.clone());
+            return Some(FoundScript { script: recent.script.clone(), is_to_be_told: false });
         }
         let digest = ScriptDigest::parse(name)?;
-        let script = self.get(&digest)?;
+        let mut entries = self.entries.lock();
+        let entry = entries.used(&digest)?;
         // What may be evicted has to be seen to be in use.
-        if let Some((_, Origin::Load)) = self.peek(&digest)
+        if entry.origin == Origin::Load
             && let Ok(name) = name.try_into()
         {
-            *recent = Some(RecentScript { generation, name, script: script.clone() });
+            *recent = Some(RecentScript { generation, name, script: entry.script.clone() });
         }
-        Some(script)
+        Some(FoundScript { script: entry.script.clone(), is_to_be_told: !entry.in_stream })
+    }
+
+    /// Who follows this server's stream is being told of the script.
+    pub fn note_told(&self, digest: &ScriptDigest) {
+        if let Some(entry) = self.entries.lock().scripts.get_mut(digest) {
+            entry.in_stream = true;
+        }
     }
 
     /// The script and its origin, without counting as a use.
@@ -196,6 +209,7 @@ impl ScriptCache {
             let promoted = origin == Origin::Load && entry.origin == Origin::Eval;
             if promoted {
                 entry.origin = Origin::Load;
+                entry.in_stream = true;
             }
             let script = entry.script.clone();
             entries.evictable -= usize::from(promoted);
@@ -208,7 +222,8 @@ impl ScriptCache {
             entries.evictable += 1;
         }
         entries.body_bytes += script.body.len();
-        entries.scripts.insert(script.digest, Entry { script: script.clone(), origin, used: now });
+        let in_stream = origin == Origin::Load;
+        entries.scripts.insert(script.digest, Entry { script: script.clone(), origin, used: now, in_stream });
         script
     }
 
@@ -257,6 +272,13 @@ impl ScriptCache {
 }
 
 impl Entries {
+    fn used(&mut self, digest: &ScriptDigest) -> Option<&mut Entry> {
+        self.clock += 1;
+        let entry = self.scripts.get_mut(digest)?;
+        entry.used = self.clock;
+        Some(entry)
+    }
+
     /// Drops the least recently used script that came by EVAL. A walk over the whole cache: it happens once for
     /// each new EVAL body, which costs more to compile.
     fn evict(&mut self) {
@@ -328,13 +350,16 @@ mod tests {
         let loaded = cache.insert(script("return 1"), Origin::Load);
         let by_eval = cache.insert(script("return 2"), Origin::Eval);
         let mut recent = None;
-        assert_eq!(cache.find(&name(&by_eval), &mut recent), Some(by_eval.clone()));
+        let found =
+            |script: &Arc<Script>, is_to_be_told| Some(FoundScript { script: script.clone(), is_to_be_told });
+        assert_eq!(cache.find(&name(&by_eval), &mut recent), found(&by_eval, true));
         assert!(recent.is_none(), "its uses must be counted");
         for _ in 0..2 {
-            assert_eq!(cache.find(&name(&loaded), &mut recent), Some(loaded.clone()));
+            assert_eq!(cache.find(&name(&loaded), &mut recent), found(&loaded, false));
             assert!(recent.is_some());
         }
-        assert_eq!(cache.find(&name(&by_eval), &mut recent), Some(by_eval));
+        cache.note_told(&by_eval.digest());
+        assert_eq!(cache.find(&name(&by_eval), &mut recent), found(&by_eval, false));
         cache.clone().clear();
         assert_eq!(cache.find(&name(&loaded), &mut recent), None);
     }

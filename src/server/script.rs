@@ -50,6 +50,8 @@ pub struct ScriptRequest {
     pub key_count: usize,
     /// It came by EVAL_RO, EVALSHA_RO or FCALL_RO.
     pub by_read_only_command: bool,
+    /// See [`FoundScript`](crate::scripting::FoundScript).
+    pub is_to_be_told: bool,
 }
 
 impl Program {
@@ -254,7 +256,9 @@ fn first_slice(
             return Ok(refused(executor, error));
         }
     };
-    if (if request.is_read_only() { executor.hold_read() } else { executor.hold_write() }).is_err() {
+    let tells = request.is_to_be_told && session.origin == Origin::Client;
+    let only_reads = request.is_read_only() && !tells;
+    if (if only_reads { executor.hold_read() } else { executor.hold_write() }).is_err() {
         executor.reactor.engine.borrow_mut().abandon(run);
         return Err(Begun::Held(Hold::Script));
     }
@@ -265,6 +269,9 @@ fn first_slice(
     if alone && let Err(error) = check(executor, session, &request) {
         executor.reactor.engine.borrow_mut().abandon(run);
         return Ok(refused(executor, error));
+    }
+    if tells {
+        tell(executor, session, &request.program);
     }
     executor.begin_unit();
     if !request.is_read_only() && alone {
@@ -294,6 +301,18 @@ fn first_slice(
         }
         None => Err(Begun::Suspended(Box::new(script))),
     }
+}
+
+/// A script that came by EVAL is used by its digest: whoever may take over has to know it from then on.
+fn tell(executor: &mut Executor<'_>, session: &Session, program: &Program) {
+    let Program::Script(script) = program else { return };
+    if executor.server.conditions.has(Conditions::REPLICA) {
+        return;
+    }
+    executor.server.scripts.note_told(&script.digest());
+    let load: [&[u8]; 3] = [b"SCRIPT", b"LOAD", script.body()];
+    executor.transaction(session).state_effect(&load);
+    executor.publish(session);
 }
 
 /// Lets a read-only script go on where nobody waits for it: on a snapshot of this moment, on another thread.

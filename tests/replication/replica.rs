@@ -173,6 +173,44 @@ fn a_script_that_the_replica_lacks_is_asked_of_the_primary() {
     refused(&mut client, &["EVALSHA_RO", &server_sha1("return 'gone'"), "0"], "NOSCRIPT No matching script.");
 }
 
+/// From its first use by digest on, a script that came by EVAL is in the stream, once, whichever command uses it.
+#[test]
+fn a_script_in_use_by_its_digest_is_known_where_the_stream_goes() {
+    let mut primary = Server::start(&["--appendonly", "yes"]);
+    let replica = Server::replica_of(primary.port, &[]);
+    let mut writer = primary.client();
+    let known = |server: &Server, sha: &str| {
+        server.client().call_args(&["SCRIPT", "EXISTS", sha]).items()[0].integer() == 1
+    };
+    let uses =
+        [("EVALSHA", "return 'used'"), ("EVALSHA_RO", "return 'read'"), ("EVALSHA", "return 'queued'")];
+    for (command, script) in uses {
+        let sha = server_sha1(script);
+        writer.call_args(&["EVAL", script, "0"]);
+        replica.wait_for_offset_of(&primary);
+        assert!(!known(&replica, &sha), "{script}");
+        let before = primary.info_number("master_repl_offset");
+        if script.contains("queued") {
+            writer.ok("MULTI");
+            writer.call_args(&[command, &sha, "0"]);
+            assert_eq!(writer.call("EXEC").items()[0].text(), "queued");
+        } else {
+            writer.call_args(&[command, &sha, "0"]);
+        }
+        let told = primary.info_number("master_repl_offset");
+        assert!(told > before, "{script}");
+        writer.call_args(&[command, &sha, "0"]);
+        assert_eq!(primary.info_number("master_repl_offset"), told, "{script}");
+        replica.wait_for_offset_of(&primary);
+        assert!(known(&replica, &sha), "{script}");
+    }
+    primary.kill();
+    primary.restart();
+    for (_, script) in uses {
+        assert!(known(&primary, &server_sha1(script)), "{script}");
+    }
+}
+
 fn server_sha1(script: &str) -> String {
     use sha1::Digest;
     sha1::Sha1::digest(script).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -198,7 +198,7 @@ fn key_count(call: &Call<'_, '_>) -> Result<usize, ErrorReply> {
 }
 
 fn request(program: Program, key_count: usize, by_read_only_command: bool) -> ScriptRequest {
-    ScriptRequest { program, first_key: 3, key_count, by_read_only_command }
+    ScriptRequest { program, first_key: 3, key_count, by_read_only_command, is_to_be_told: false }
 }
 
 fn eval(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, ErrorReply> {
@@ -221,7 +221,10 @@ fn evalsha(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, Er
     let keys = key_count(call)?;
     let recent = &mut call.executor.reactor.recent_script.borrow_mut();
     match call.server().scripts.find(call.args[1], recent) {
-        Some(script) => Ok(request(Program::Script(script), keys, read_only)),
+        Some(found) => Ok(ScriptRequest {
+            is_to_be_told: found.is_to_be_told,
+            ..request(Program::Script(found.script), keys, read_only)
+        }),
         None => Err(NO_SCRIPT),
     }
 }
