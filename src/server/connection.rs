@@ -1,7 +1,7 @@
 //! One connection: bytes in, requests run, replies out. It must not know what any command does.
 //!
 //! A batch is all requests that one read completed. It is parsed whole, its entries are prefetched, then it is run under
-//! as few guards as its commands allow, and its replies are tried to be written at once.
+//! as few guards as its commands allow; its replies go out when the other connections that were ready have run theirs.
 //!
 //! Invariants: a request is run once, in order; while the connection waits (blocked, held, in a slow call) it runs none;
 //! no guard is held when this task sleeps, except by a script that runs for it.
