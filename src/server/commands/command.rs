@@ -290,7 +290,12 @@ fn argument(argument: &'static Argument, spec_count: usize, next_spec: &mut usiz
         fields.put("key_spec_index", Reply::Integer((*next_spec).min(spec_count - 1) as i64));
         *next_spec += 1;
     }
-    fields.text("token", argument.token);
+    if argument.kind == ArgumentKind::PureToken {
+        // It has one even if it is empty, as MIGRATE's in place of a key.
+        fields.put("token", word(argument.token));
+    } else {
+        fields.text("token", argument.token);
+    }
     fields.text("summary", argument.summary);
     fields.text("since", argument.since);
     fields.text("deprecated_since", argument.deprecated_since);
