@@ -698,13 +698,8 @@ impl<'s> Executor<'s> {
         self.depth > 0
     }
 
-    /// Publishes what was done outside of the commands of a unit, unless it is part of one.
-    pub fn publish(&mut self, session: &Session) {
-        self.end_of_write(session);
-    }
-
     /// Publishes what the unit did, if it is over, and serves clients that waited for its keys.
-    fn end_of_write(&mut self, session: &Session) {
+    pub fn end_of_write(&mut self, session: &Session) {
         if self.depth > 0 {
             return;
         }

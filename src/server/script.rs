@@ -312,7 +312,7 @@ fn tell(executor: &mut Executor<'_>, session: &Session, program: &Program) {
     executor.server.scripts.note_told(&script.digest());
     let load: [&[u8]; 3] = [b"SCRIPT", b"LOAD", script.body()];
     executor.transaction(session).state_effect(&load);
-    executor.publish(session);
+    executor.end_of_write(session);
 }
 
 /// Lets a read-only script go on where nobody waits for it: on a snapshot of this moment, on another thread.

@@ -169,15 +169,10 @@ fn shutdown(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     let mut options = ShutdownOptions::default();
     let mut abort = false;
     for word in &call.args[1..] {
-        match word.to_ascii_lowercase().as_slice() {
-            b"save" => options.save = true,
-            b"nosave" => options.nosave = true,
-            b"now" => options.now = true,
-            b"force" => options.force = true,
-            b"safe" => options.safe = true,
-            b"failover" => options.failover = true,
-            b"abort" => abort = true,
-            _ => return Err(ErrorReply::SYNTAX),
+        if word.eq_ignore_ascii_case(b"abort") {
+            abort = true;
+        } else if !options.add(word) {
+            return Err(ErrorReply::SYNTAX);
         }
     }
     if (options.save && options.nosave) || (abort && call.args.len() > 2) {

@@ -46,6 +46,21 @@ fn parse_integer(text: &[u8]) -> Option<i64> {
 
 impl ShutdownOptions {
     const NAMES: &'static [&'static str] = &["default", "save", "nosave", "now", "force", "safe", "failover"];
+
+    /// Adds the option that `word` names in any case. `false`: it names none.
+    pub fn add(&mut self, word: &[u8]) -> bool {
+        let option = match word.to_ascii_lowercase().as_slice() {
+            b"save" => &mut self.save,
+            b"nosave" => &mut self.nosave,
+            b"now" => &mut self.now,
+            b"force" => &mut self.force,
+            b"safe" => &mut self.safe,
+            b"failover" => &mut self.failover,
+            _ => return false,
+        };
+        *option = true;
+        true
+    }
 }
 
 impl Special for ShutdownOptions {
@@ -55,15 +70,8 @@ impl Special for ShutdownOptions {
             return Err(one_of(Self::NAMES));
         }
         for argument in arguments {
-            match argument.to_ascii_lowercase().as_slice() {
-                b"default" => {}
-                b"save" => options.save = true,
-                b"nosave" => options.nosave = true,
-                b"now" => options.now = true,
-                b"force" => options.force = true,
-                b"safe" => options.safe = true,
-                b"failover" => options.failover = true,
-                _ => return Err(one_of(Self::NAMES)),
+            if !argument.eq_ignore_ascii_case(b"default") && !options.add(argument) {
+                return Err(one_of(Self::NAMES));
             }
         }
         if options.save && options.nosave {
