@@ -1,12 +1,13 @@
 //! An index of names of up to sixteen bytes, which is nearly all of them: a name is one number, compared at once.
 //!
-//! Invariant: no stored key has the length 0, the mark of an empty slot.
+//! Invariants: no stored key has the length 0, the mark of an empty slot; a name is stored in small letters and in
+//! capitals, so that only other spellings cost a conversion.
 
 use super::CommandId;
 
-const SLOTS: usize = 1024;
+const SLOTS: usize = 2048;
 
-/// A name of up to sixteen bytes in lower case: its first and its last bytes, which overlap in most, and its length.
+/// A name of up to sixteen bytes: its first and its last bytes, which overlap in most, and its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Key {
     head: u64,
@@ -29,20 +30,34 @@ impl ShortNames {
     /// All of `names` that are short. At most half of the slots are ever taken; names beyond that are left out.
     pub fn of<'n>(names: impl Iterator<Item = (&'n [u8], CommandId)>) -> Self {
         let mut index = ShortNames::default();
-        let short = names.filter_map(|(name, id)| Key::of(name).map(|key| (key, id)));
-        for (key, id) in short.take(SLOTS / 2) {
-            let is_free = |slot: &usize| index.slots[*slot].0.length == 0 || index.slots[*slot].0 == key;
-            if let Some(slot) = probe(key).find(is_free) {
-                index.slots[slot] = (key, id);
+        for (name, id) in names.filter(|(name, _)| Key::of(name).is_some()).take(SLOTS / 4) {
+            for spelling in [name.to_ascii_lowercase(), name.to_ascii_uppercase()] {
+                index.insert(&spelling, id);
             }
         }
         index
+    }
+
+    fn insert(&mut self, name: &[u8], id: CommandId) {
+        let Some(key) = Key::of(name) else { return };
+        let is_free = |slot: &usize| self.slots[*slot].0.length == 0 || self.slots[*slot].0 == key;
+        if let Some(slot) = probe(key).find(is_free) {
+            self.slots[slot] = (key, id);
+        }
     }
 
     /// The command of a name in any case. `None` also for names that are not short.
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<CommandId> {
         let key = Key::of(name)?;
+        self.find(key).or_else(|| {
+            let lower = key.to_lower();
+            if lower == key { None } else { self.find(lower) }
+        })
+    }
+
+    #[inline]
+    fn find(&self, key: Key) -> Option<CommandId> {
         for slot in probe(key) {
             let (found, id) = self.slots[slot];
             if found == key {
@@ -59,7 +74,7 @@ impl ShortNames {
 fn probe(key: Key) -> impl Iterator<Item = usize> {
     let folded = key.head ^ key.tail.rotate_left(32) ^ key.length as u64;
     // Fibonacci hashing: the high bits of the product depend on all bits of the key.
-    let first = (folded.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 54) as usize;
+    let first = (folded.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 53) as usize;
     (0..SLOTS).map(move |step| (first + step) % SLOTS)
 }
 
@@ -80,7 +95,11 @@ impl Key {
             }
             _ => return None,
         };
-        Some(Key { head: lower(head), tail: lower(tail), length })
+        Some(Key { head, tail, length })
+    }
+
+    fn to_lower(self) -> Key {
+        Key { head: lower(self.head), tail: lower(self.tail), ..self }
     }
 }
 
@@ -105,6 +124,7 @@ mod tests {
         let names = [&b"get"[..], b"getex", b"zremrangebyscore", b"georadiusbymember_ro"];
         let index = ShortNames::of(names.into_iter().zip((0..).map(CommandId)));
         assert_eq!(index.get(b"GeT"), Some(CommandId(0)));
+        assert_eq!(index.get(b"GET"), Some(CommandId(0)));
         assert_eq!(index.get(b"getex"), Some(CommandId(1)));
         assert_eq!(index.get(b"ZREMRANGEBYSCORE"), Some(CommandId(2)));
         for missing in [

@@ -21,7 +21,10 @@ type Written = CommandResult<'static>;
 // ---- Reading ----
 
 fn get<'k>(reader: &Reader<'k>, args: &Args<'_>) -> Read<'k> {
-    Ok(reader.string(args[1])?.map_or(Reply::Nil, StringValue::reply))
+    Ok(match reader.string(args[1])? {
+        Some(value) => value.reply(),
+        None => Reply::Nil,
+    })
 }
 
 fn mget<'k>(reader: &Reader<'k>, args: &Args<'_>) -> Read<'k> {

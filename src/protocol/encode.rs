@@ -139,10 +139,14 @@ fn append_integer_line(out: &mut Vec<u8>, kind: u8, n: i64) {
 /// attributes, `$` bulk string.
 #[inline]
 pub fn append_len(out: &mut Vec<u8>, kind: u8, len: usize) {
-    if len < 10 {
-        out.extend_from_slice(&[kind, b'0' + len as u8, b'\r', b'\n']);
-    } else {
-        append_integer_line(out, kind, len as i64);
+    // Nearly all are short.
+    match len {
+        0..10 => out.extend_from_slice(&[kind, b'0' + len as u8, b'\r', b'\n']),
+        10..100 => {
+            let (tens, ones) = (len as u8 / 10, len as u8 % 10);
+            out.extend_from_slice(&[kind, b'0' + tens, b'0' + ones, b'\r', b'\n']);
+        }
+        _ => append_integer_line(out, kind, len as i64),
     }
 }
 

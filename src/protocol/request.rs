@@ -192,10 +192,12 @@ impl RequestParser {
             }
         }
         let first = arguments.len();
-        if first == 0 {
-            std::mem::swap(arguments, &mut self.pending);
-        } else {
-            arguments.append(&mut self.pending);
+        if !self.pending.is_empty() {
+            if first == 0 {
+                std::mem::swap(arguments, &mut self.pending);
+            } else {
+                arguments.append(&mut self.pending);
+            }
         }
         if let Some(missing) = self.read_bulks(buffer, limits, arguments)? {
             if first == 0 {
@@ -262,6 +264,7 @@ impl RequestParser {
     }
 
     /// Reads `$length\r\n`; `None` if the line is not whole.
+    #[inline(always)]
     fn read_bulk_len(&mut self, buffer: &[u8], limits: &Limits) -> Result<Option<usize>, ProtocolError> {
         // Only a whole line is judged, as clients see what they sent wrong by the line.
         if let Some(&byte) = buffer.get(self.position)
@@ -287,7 +290,7 @@ impl RequestParser {
     }
 
     /// Reads a line of one type byte and a number, and steps over it; `None` if it is not whole.
-    #[inline]
+    #[inline(always)]
     fn read_header(
         &mut self,
         buffer: &[u8],
@@ -295,18 +298,26 @@ impl RequestParser {
         invalid: ProtocolError,
     ) -> Result<Option<i64>, ProtocolError> {
         // Nearly every header is one digit or two.
-        let line = buffer.get(self.position..).unwrap_or(&[]);
-        match *line {
+        match *buffer.get(self.position..).unwrap_or(&[]) {
             [_, a @ b'0'..=b'9', b'\r', b'\n', ..] => {
                 self.position += 4;
-                return Ok(Some(i64::from(a - b'0')));
+                Ok(Some(i64::from(a - b'0')))
             }
             [_, a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', b'\n', ..] => {
                 self.position += 5;
-                return Ok(Some(i64::from(a - b'0') * 10 + i64::from(b - b'0')));
+                Ok(Some(i64::from(a - b'0') * 10 + i64::from(b - b'0')))
             }
-            _ => {}
+            _ => self.read_long_header(buffer, too_long, invalid),
         }
+    }
+
+    #[inline(never)]
+    fn read_long_header(
+        &mut self,
+        buffer: &[u8],
+        too_long: ProtocolError,
+        invalid: ProtocolError,
+    ) -> Result<Option<i64>, ProtocolError> {
         let Some(end) = self.find_return(buffer, too_long)? else {
             return Ok(None);
         };

@@ -361,17 +361,12 @@ impl Connection {
                 Ok(Parsed::Request { arguments: count }) => {
                     let first = self.arguments.len() - count;
                     let name = self.arguments[first].of(bytes);
-                    if is_cross_protocol(name) {
-                        tracing::warn!(
-                            "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: \
-                             commands to Valkey. This is likely due to an attacker attempting to use Cross Protocol \
-                             Scripting to compromise your Valkey instance. Connection from {} aborted.",
-                            self.session.client.address
-                        );
-                        return Some(Stop::Hostile);
-                    }
                     let shown = [name, self.arguments[(first + 1).min(self.arguments.len() - 1)].of(bytes)];
                     let entry = find_entry(&self.server, &shown[..count.min(2)]);
+                    if entry.is_none() && is_cross_protocol(name) {
+                        self.warn_of_cross_protocol();
+                        return Some(Stop::Hostile);
+                    }
                     self.requests.push(Request { entry, first, count, end: self.parser.consumed() });
                     if inline {
                         // Its arguments were unescaped in place, so it must not be parsed again.
@@ -384,6 +379,16 @@ impl Connection {
             }
         }
         None
+    }
+
+    #[cold]
+    fn warn_of_cross_protocol(&self) {
+        tracing::warn!(
+            "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Valkey. \
+             This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Valkey \
+             instance. Connection from {} aborted.",
+            self.session.client.address
+        );
     }
 
     /// Runs the parsed requests. Returns the bytes up to the end of the last one that was taken.

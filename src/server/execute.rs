@@ -324,6 +324,7 @@ impl<'s> Executor<'s> {
                 let result = function(&reader, args);
                 session.answer(&result);
                 note(self.server, self.reactor, &self.mark, session, entry, args, failure(&result));
+                let_go(result);
             }
             Handler::Write(function) => {
                 if self.hold_write().is_err() {
@@ -334,6 +335,7 @@ impl<'s> Executor<'s> {
                 self.end_of_write(session);
                 session.answer(&result);
                 note(self.server, self.reactor, &self.mark, session, entry, args, failure(&result));
+                let_go(result);
             }
             Handler::Caching(read, keep) => {
                 if self.hold_write().is_err() {
@@ -793,6 +795,16 @@ fn note(
     let now = reactor.clock.now();
     let nanoseconds = reactor.clock.nanoseconds(mark.replace(now), now);
     commandstats::record(server, reactor, session, entry, args, nanoseconds, error);
+}
+
+/// Drops what a command answered. Nearly all replies own nothing; to find that out by the general way costs more than to
+/// encode them.
+#[inline(always)]
+pub fn let_go(result: CommandResult<'_>) {
+    match result {
+        Ok(Reply::Bulk(_) | Reply::Integer(_) | Reply::Ok | Reply::Nil) => std::mem::forget(result),
+        _ => drop(result),
+    }
 }
 
 /// The error that a command answered.

@@ -143,6 +143,7 @@ impl Session {
     }
 
     /// Puts a reply behind those already made, unless CLIENT REPLY says not to.
+    #[inline]
     pub fn reply(&mut self, reply: &Reply<'_>) {
         if self.origin == Origin::Primary
             && let Reply::Error(error) = reply
