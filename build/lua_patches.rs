@@ -141,7 +141,7 @@ const STRING_HASH: Patch = Patch {
 };
 
 /// What every call of a command needs of the stack, in one step each: its arguments when all are strings, and the string
-/// that takes their place. And what every script needs: the lists of its keys and arguments in tables that are there.
+/// that takes their place; or that its caller has no use for a result. And what every script needs: the lists of its keys and arguments in tables that are there.
 const CALLS_AT_ONCE: Patch = Patch {
     name: "calls at once",
     edits: &[edit(
@@ -166,6 +166,10 @@ const CALLS_AT_ONCE: Patch = Patch {
          \x20 luaC_checkGC(L);\n\
          \x20 setsvalue2s(L, L->top, luaS_newlstr(L, start, length));\n\
          \x20 api_incr_top(L);\n\
+         }\n\
+         \n\
+         LUA_API int lua_wantsnothing (lua_State *L) {\n\
+         \x20 return L->ci->nresults == 0;\n\
          }\n\
          \n\
          LUA_API int lua_isplainlist (lua_State *L, int n) {\n\

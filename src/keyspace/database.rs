@@ -52,8 +52,12 @@ impl Database {
     /// Puts an entry in, replacing one of the same key, which is returned. Loaders use this directly;
     /// everything else goes through a transaction.
     pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
+        self.insert_hashed(dictionary::hash(entry.key()), entry)
+    }
+
+    /// As [`insert`](Self::insert), with the hash of the entry's key.
+    pub(super) fn insert_hashed(&mut self, hash: u64, entry: Entry) -> Option<Entry> {
         let expiry = entry.expire_at_ms();
-        let hash = dictionary::hash(entry.key());
         if let Some(at_ms) = next_field_expiry(&entry) {
             self.field_expiry_index.add(at_ms, hash);
         }
@@ -64,7 +68,11 @@ impl Database {
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        let old = self.entries.remove(key)?;
+        self.remove_hashed(dictionary::hash(key), key)
+    }
+
+    pub(super) fn remove_hashed(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
+        let old = self.entries.remove_hashed(hash, key)?;
         if old.expire_at_ms().is_some() {
             self.expiring -= 1;
         }

@@ -15,7 +15,7 @@ use super::{
     StringValue, WaitedKeys, Watchers,
 };
 use crate::protocol::{CommandResult, ErrorReply, Protocol};
-use crate::types::{Hash, Limits, List, Set, SortedSet, Stream};
+use crate::types::{Hash, Limits, List, Set, SortedSet, Stream, dictionary};
 
 /// What stands beside the dataset and changes with it, under the same guard.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ pub struct WriteState {
     replaced: Vec<Replaced>,
     /// Databases that the running unit has swapped.
     swapped: Vec<usize>,
-    journal: Option<Journal>,
+    journal: Journal,
     /// The counters as they were when the journal began.
     before: Counts,
     /// Changes ever made; the difference to the last save is `rdb_changes_since_last_save`.
@@ -86,7 +86,7 @@ const FIELDS_AT_ONCE: usize = 1024;
 impl WriteState {
     /// Begins a unit that [`rollback`](Self::rollback) can undo.
     pub fn begin_journal(&mut self) {
-        self.journal = Some(Journal::default());
+        self.journal.begin();
         self.before = Counts {
             changes: self.changes,
             expired_keys: self.expired_keys,
@@ -106,7 +106,7 @@ impl WriteState {
             && self.messages.is_empty()
             && self.garbage.is_empty();
         if unheard {
-            self.journal = None;
+            self.journal.end();
             self.effects.set_muted(false);
         }
         unheard
@@ -114,7 +114,7 @@ impl WriteState {
 
     /// Ends a unit: raises watch flags and hands out what is to be published. Effects stay for the stream to take.
     pub fn finish(&mut self, keyspace: &Keyspace) -> Aftermath {
-        self.journal = None;
+        self.journal.end();
         self.effects.set_muted(false);
         for (database, key) in &self.touched {
             let exists = keyspace.database(*database).get(key).is_some();
@@ -148,8 +148,9 @@ impl WriteState {
 
     /// Undoes a unit that began with [`begin_journal`](Self::begin_journal), as if it had never run. `false`: there is none.
     pub fn rollback(&mut self, keyspace: &mut Keyspace) -> bool {
-        let Some(journal) = self.journal.take() else { return false };
-        journal.undo(&mut keyspace.databases);
+        if !self.journal.undo(&mut keyspace.databases) {
+            return false;
+        }
         let Counts { changes, expired_keys, expired_fields } = self.before;
         (self.changes, self.expired_keys, self.expired_fields) = (changes, expired_keys, expired_fields);
         self.flushed_all = false;
@@ -283,22 +284,29 @@ impl<'k> WriteTxn<'k> {
 
     /// The live entry of `key`. If its time has passed it is deleted first, which is an effect of its own.
     pub fn lookup(&mut self, key: &[u8]) -> Option<&Entry> {
-        let found = self.keyspace.databases[self.database].get(key)?.expire_at_ms();
-        if found.is_some_and(|at| at <= self.now_ms) {
-            match self.expiry {
-                KeyExpiry::Delete => {
-                    self.expire(key);
-                    return None;
-                }
-                KeyExpiry::Hide => return None,
-                KeyExpiry::Ignore => {}
-            }
+        let hash = dictionary::hash(key);
+        if self.has_expired(hash, key) {
+            return None;
         }
-        let entry = self.keyspace.databases[self.database].get(key)?;
+        let entry = self.keyspace.databases[self.database].entries.get_hashed(hash, key)?;
         if self.touch {
             self.keyspace.settings.access.touch(entry, self.now_ms);
         }
         Some(entry)
+    }
+
+    /// Has the time of `key` passed, so that it counts as missing? It is deleted then, unless it is only to be hidden.
+    fn has_expired(&mut self, hash: u64, key: &[u8]) -> bool {
+        let database = &self.keyspace.databases[self.database];
+        if self.expiry == KeyExpiry::Ignore || database.expiring() == 0 {
+            return false;
+        }
+        let at_ms = database.entries.get_hashed(hash, key).and_then(Entry::expire_at_ms);
+        let expired = at_ms.is_some_and(|at| at <= self.now_ms);
+        if expired && self.expiry == KeyExpiry::Delete {
+            self.expire(key);
+        }
+        expired
     }
 
     pub fn contains(&mut self, key: &[u8]) -> bool {
@@ -333,9 +341,16 @@ impl<'k> WriteTxn<'k> {
 
     /// The live entry of `key`, to be changed. Its old version is kept while a journal is on.
     pub fn change_entry(&mut self, key: &[u8]) -> Option<&mut Entry> {
-        self.lookup(key)?;
-        self.keep(key);
-        self.keyspace.databases[self.database].entries.get_mut(key)
+        let hash = dictionary::hash(key);
+        if self.has_expired(hash, key) {
+            return None;
+        }
+        self.keep_if_there(hash, key);
+        let entry = self.keyspace.databases[self.database].entries.get_mut_hashed(hash, key)?;
+        if self.touch {
+            self.keyspace.settings.access.touch(entry, self.now_ms);
+        }
+        Some(entry)
     }
 
     pub fn change_list(&mut self, key: &[u8]) -> Result<Option<&mut List>, ErrorReply> {
@@ -377,14 +392,15 @@ impl<'k> WriteTxn<'k> {
     /// Puts in an entry, replacing what was under its key. `new` events are noted; touching the key is the caller's. An
     /// old entry whose time has passed counts as missing, and its end is an effect of its own.
     pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
-        self.keep(entry.key());
+        let hash = dictionary::hash(entry.key());
+        self.keep(hash, entry.key());
         entry.set_access_clock(self.keyspace.settings.access.fresh(self.now_ms));
         let want_new = self.settings().events.has_any(EventClasses::NEW);
         let key = want_new.then(|| entry.key().to_vec());
         if entry.expire_at_ms().is_some() {
             self.note_own_expiry(entry.key());
         }
-        let mut old = self.keyspace.databases[self.database].insert(entry);
+        let mut old = self.keyspace.databases[self.database].insert_hashed(hash, entry);
         let expired = |old: &mut Entry| old.expire_at_ms().is_some_and(|at| at <= self.now_ms);
         if self.expiry != KeyExpiry::Ignore
             && let Some(expired) = old.take_if(expired)
@@ -409,8 +425,9 @@ impl<'k> WriteTxn<'k> {
     /// Takes `key` out, without looking whether its time has passed. What comes out goes to [`discard`](Self::discard) if it
     /// is not wanted: dropping it here would hold up everybody if it is large.
     pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
-        self.keep(key);
-        self.keyspace.databases[self.database].remove(key)
+        let hash = dictionary::hash(key);
+        self.keep_if_there(hash, key);
+        self.keyspace.databases[self.database].remove_hashed(hash, key)
     }
 
     /// Deletes a live key: touched, and the "del" event noted. Counting the change is the caller's.
@@ -430,7 +447,7 @@ impl<'k> WriteTxn<'k> {
         if !self.contains(key) {
             return false;
         }
-        self.keep(key);
+        self.keep_if_there(dictionary::hash(key), key);
         if expire_at_ms.is_some() {
             self.note_own_expiry(key);
         }
@@ -605,16 +622,29 @@ impl<'k> WriteTxn<'k> {
         }
     }
 
-    fn keep(&mut self, key: &[u8]) {
-        if let Some(journal) = &mut self.state.journal {
-            journal.keep(self.database, key, self.keyspace.databases[self.database].get(key));
+    /// Keeps how `key` is, or that it is missing, while a journal is on.
+    #[inline]
+    fn keep(&mut self, hash: u64, key: &[u8]) {
+        let journal = &mut self.state.journal;
+        if journal.wants(self.database, hash, key) {
+            let old = self.keyspace.databases[self.database].entries.get_hashed(hash, key);
+            journal.keep(self.database, hash, key, old);
+        }
+    }
+
+    /// As [`keep`](Self::keep), before what changes nothing if the key is missing.
+    #[inline]
+    fn keep_if_there(&mut self, hash: u64, key: &[u8]) {
+        let journal = &mut self.state.journal;
+        if journal.wants(self.database, hash, key)
+            && let Some(old) = self.keyspace.databases[self.database].entries.get_hashed(hash, key)
+        {
+            journal.keep(self.database, hash, key, Some(old));
         }
     }
 
     fn keep_all(&mut self) {
-        if let Some(journal) = &mut self.state.journal {
-            journal.keep_all(&self.keyspace.databases);
-        }
+        self.state.journal.keep_all(&self.keyspace.databases);
     }
 }
 
@@ -628,7 +658,7 @@ macro_rules! or_new {
                 key: &[u8],
                 new: impl FnOnce() -> $variant,
             ) -> Result<&mut $variant, ErrorReply> {
-                if self.$change(key)?.is_none() {
+                if self.lookup(key).is_none() {
                     self.insert(Entry::collection(key, Collection::$variant(new()), None));
                 }
                 // Found or just put in, so it is there and of this type.

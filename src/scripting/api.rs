@@ -36,6 +36,8 @@ unsafe extern "C-unwind" {
     fn lua_stringarguments(lua: *mut lua_State, bytes: *mut LuaBytes, most: c_int) -> c_int;
     /// Makes a string the only thing on the stack. May raise for want of memory.
     fn lua_stringresult(lua: *mut lua_State, start: *const c_char, length: usize);
+    /// Does the running function's caller drop whatever it returns?
+    fn lua_wantsnothing(lua: *mut lua_State) -> c_int;
 }
 
 /// Calls with more arguments than this, or with numbers among them, are looked at one by one.
@@ -100,6 +102,12 @@ unsafe fn run_command(lua: *mut lua_State, raises: bool) -> c_int {
             }
         });
         match answer {
+            // To make a value that nobody sees is most of what a call of a write command costs in Lua.
+            Answer::Bytes(_) if lua_wantsnothing(lua) != 0 => 0,
+            Answer::Kept { failed: false } if lua_wantsnothing(lua) != 0 => {
+                (*context).command_reply = Reply::None;
+                0
+            }
             Answer::Bytes(bytes) => {
                 lua_stringresult(lua, bytes.as_ptr().cast(), bytes.len());
                 1
