@@ -68,7 +68,9 @@ impl Journal {
     /// Is the version of this key still to be kept before it changes? `hash` is that of the dictionary.
     #[inline]
     pub(super) fn wants(&self, database: usize, hash: u64, key: &[u8]) -> bool {
-        self.is_on && self.databases.is_none() && self.kept.find(hash, |kept| kept.is_of(database, key)).is_none()
+        self.is_on
+            && self.databases.is_none()
+            && self.kept.find(hash, |kept| kept.is_of(database, key)).is_none()
     }
 
     /// Keeps the version of a key that [is wanted](Self::wants).

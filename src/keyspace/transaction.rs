@@ -15,7 +15,7 @@ use super::{
     StringValue, WaitedKeys, Watchers,
 };
 use crate::protocol::{CommandResult, ErrorReply, Protocol};
-use crate::types::{Hash, Limits, List, Set, SortedSet, Stream, dictionary};
+use crate::types::{Hash, Kind, Limits, List, Set, SortedSet, Stream, dictionary};
 
 /// What stands beside the dataset and changes with it, under the same guard.
 #[derive(Debug, Default)]
@@ -392,7 +392,10 @@ impl<'k> WriteTxn<'k> {
     /// Puts in an entry, replacing what was under its key. `new` events are noted; touching the key is the caller's. An
     /// old entry whose time has passed counts as missing, and its end is an effect of its own.
     pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
-        let hash = dictionary::hash(entry.key());
+        self.insert_hashed(dictionary::hash(entry.key()), entry)
+    }
+
+    fn insert_hashed(&mut self, hash: u64, entry: Entry) -> Option<Entry> {
         self.keep(hash, entry.key());
         entry.set_access_clock(self.keyspace.settings.access.fresh(self.now_ms));
         let want_new = self.settings().events.has_any(EventClasses::NEW);
@@ -418,8 +421,25 @@ impl<'k> WriteTxn<'k> {
 
     /// Sets `key` to a string, whatever it held. `expire_at_ms` is the new expiry (`None`: none).
     pub fn insert_string(&mut self, key: &[u8], value: &[u8], expire_at_ms: Option<u64>) {
-        let old = self.insert(Entry::string(key, value, expire_at_ms));
-        self.discard_if_any(old);
+        let hash = dictionary::hash(key);
+        if expire_at_ms.is_some() || !self.overwrite(hash, key, value) {
+            let old = self.insert_hashed(hash, Entry::string(key, value, expire_at_ms));
+            self.discard_if_any(old);
+        }
+    }
+
+    /// Writes a string over another one that does not expire: where it has its length, as most have, in its place.
+    fn overwrite(&mut self, hash: u64, key: &[u8], value: &[u8]) -> bool {
+        self.keep(hash, key);
+        let entry = self.keyspace.databases[self.database].entries.get_mut_hashed(hash, key);
+        let Some(entry) =
+            entry.filter(|entry| entry.kind() == Kind::String && entry.expire_at_ms().is_none())
+        else {
+            return false;
+        };
+        entry.set_string(value);
+        self.keyspace.settings.access.touch(entry, self.now_ms);
+        true
     }
 
     /// Takes `key` out, without looking whether its time has passed. What comes out goes to [`discard`](Self::discard) if it
