@@ -86,14 +86,25 @@ impl ScriptStatistics {
         add(&self.commands, run.commands);
         add(&self.writes, run.writes);
         add(&self.reply_bytes, run.reply_bytes);
-        let before = self.slowness.load(Relaxed);
-        let after = if run.slices > 1 { (before + SLOW_RUN).min(SLOWEST) } else { before.saturating_sub(1) };
-        if after != before {
-            // Of two runs that end at once one may not count, which does no harm.
-            self.slowness.store(after, Relaxed);
+        if run.slices <= 1 {
+            self.change_slowness(|before| before.saturating_sub(1));
         }
         let bits = 64 - (run.elapsed.as_micros() as u64).leading_zeros();
         add(&self.histogram[(bits as usize).min(BUCKETS - 1)], 1);
+    }
+
+    /// A run takes more than a slice.
+    pub fn note_slow(&self) {
+        self.change_slowness(|before| (before + SLOW_RUN).min(SLOWEST));
+    }
+
+    fn change_slowness(&self, change: impl Fn(u8) -> u8) {
+        let before = self.slowness.load(Relaxed);
+        let after = change(before);
+        if after != before {
+            // Of two changes at once one may not count, which does no harm.
+            self.slowness.store(after, Relaxed);
+        }
     }
 
     /// Is another run likely to take longer than a slice?
@@ -192,6 +203,9 @@ mod tests {
         let statistics = ScriptStatistics::default();
         let runs = |slices: u64, times: usize| {
             for _ in 0..times {
+                if slices > 1 {
+                    statistics.note_slow();
+                }
                 statistics.count(&RunFigures {
                     end: RunEnd::Answered,
                     elapsed: Duration::from_micros(1),

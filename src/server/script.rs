@@ -447,7 +447,13 @@ impl ScriptInProgress {
             is_stopped: &mut self.is_stopped,
         };
         let progress = reactor.engine.borrow_mut().resume(&mut self.run, &mut host, SLICE);
-        let Progress::Done(result) = progress else { return None };
+        let Progress::Done(result) = progress else {
+            if self.figures.slices == 1 {
+                // Noted now and not at its end: others of it may come meanwhile.
+                self.request.program.statistics().note_slow();
+            }
+            return None;
+        };
         if let Some(shown) = self.shown.clone().filter(|_| self.is_stopped) {
             // It got to its end without the write that was refused.
             return self.kill(executor, &shown);
