@@ -391,8 +391,7 @@ fn add(
 ) -> CommandResult<'static> {
     let scores = pairs.chunks_exact(2).map(|pair| parse::float(pair[0])).collect::<Result<Vec<_>, _>>()?;
     let limits = transaction.limits();
-    let exists = transaction.sorted_set(key)?.is_some();
-    if !exists && options.only_existing {
+    if options.only_existing && transaction.sorted_set(key)?.is_none() {
         return Ok(if options.increment { Reply::Nil } else { Reply::Integer(0) });
     }
     let longest = pairs.chunks_exact(2).map(|pair| pair[1].len()).max().unwrap_or(0);
@@ -417,15 +416,14 @@ fn add(
             }
         }
     }
+    // Nothing may have been put into what was made for it.
+    let is_empty = set.is_empty();
     if added + updated > 0 {
         let event = if options.increment { "zincr" } else { "zadd" };
         transaction.changed(EventClasses::SORTEDSET, event, key, added + updated);
     }
-    if !exists {
-        // Nothing may have been put into what was made for it.
-        if transaction.sorted_set(key)?.is_some_and(SortedSet::is_empty) {
-            transaction.remove(key);
-        }
+    if is_empty {
+        transaction.remove(key);
     }
     match failure {
         Some(error) => Err(error),

@@ -295,6 +295,10 @@ impl<'k> WriteTxn<'k> {
         Some(entry)
     }
 
+    fn is_there(&self, hash: u64, key: &[u8]) -> bool {
+        self.keyspace.databases[self.database].entries.get_hashed(hash, key).is_some()
+    }
+
     /// Has the time of `key` passed, so that it counts as missing? It is deleted then, unless it is only to be hidden.
     fn has_expired(&mut self, hash: u64, key: &[u8]) -> bool {
         let database = &self.keyspace.databases[self.database];
@@ -341,7 +345,10 @@ impl<'k> WriteTxn<'k> {
 
     /// The live entry of `key`, to be changed. Its old version is kept while a journal is on.
     pub fn change_entry(&mut self, key: &[u8]) -> Option<&mut Entry> {
-        let hash = dictionary::hash(key);
+        self.change_entry_hashed(dictionary::hash(key), key)
+    }
+
+    fn change_entry_hashed(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {
         if self.has_expired(hash, key) {
             return None;
         }
@@ -670,7 +677,7 @@ impl<'k> WriteTxn<'k> {
 
 /// Access to a collection that is made when it is missing.
 macro_rules! or_new {
-    ($name:ident, $change:ident, $variant:ident) => {
+    ($name:ident, $of_entry:ident, $variant:ident) => {
         impl WriteTxn<'_> {
             /// The value of `key` to be changed, made by `new` if there is none.
             pub fn $name(
@@ -678,18 +685,20 @@ macro_rules! or_new {
                 key: &[u8],
                 new: impl FnOnce() -> $variant,
             ) -> Result<&mut $variant, ErrorReply> {
-                if self.lookup(key).is_none() {
-                    self.insert(Entry::collection(key, Collection::$variant(new()), None));
+                let hash = dictionary::hash(key);
+                if self.has_expired(hash, key) || !self.is_there(hash, key) {
+                    self.insert_hashed(hash, Entry::collection(key, Collection::$variant(new()), None));
                 }
-                // Found or just put in, so it is there and of this type.
-                self.$change(key)?.ok_or(ErrorReply::NO_SUCH_KEY)
+                // Found or just put in, so it is there.
+                let entry = self.change_entry_hashed(hash, key).ok_or(ErrorReply::NO_SUCH_KEY)?;
+                entry.$of_entry().ok_or(ErrorReply::WRONG_TYPE)
             }
         }
     };
 }
 
-or_new!(list_or_new, change_list, List);
-or_new!(set_or_new, change_set, Set);
-or_new!(sorted_set_or_new, change_sorted_set, SortedSet);
-or_new!(hash_or_new, change_hash, Hash);
-or_new!(stream_or_new, change_stream, Stream);
+or_new!(list_or_new, list_mut, List);
+or_new!(set_or_new, set_mut, Set);
+or_new!(sorted_set_or_new, sorted_set_mut, SortedSet);
+or_new!(hash_or_new, hash_mut, Hash);
+or_new!(stream_or_new, stream_mut, Stream);

@@ -64,20 +64,23 @@ pub fn setrange(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> Written {
 
 /// INCR and its kin.
 pub fn add(transaction: &mut WriteTxn<'_>, key: &[u8], increment: i64) -> Written {
-    let old = match transaction.string(key)? {
-        None => None,
-        Some(StringValue::Integer(number)) => Some(number),
-        // An edited string is not kept as a number, but may be one.
-        Some(StringValue::Bytes(text)) => Some(parse_i64(text).ok_or(ErrorReply::NOT_AN_INTEGER)?),
+    let new = match transaction.change_entry(key) {
+        Some(entry) => {
+            let old = match StringValue::of(entry)? {
+                StringValue::Integer(number) => number,
+                // An edited string is not kept as a number, but may be one.
+                StringValue::Bytes(text) => parse_i64(text).ok_or(ErrorReply::NOT_AN_INTEGER)?,
+            };
+            let overflow = ErrorReply::new("ERR increment or decrement would overflow");
+            let new = old.checked_add(increment).ok_or(overflow)?;
+            entry.set_integer(new);
+            new
+        }
+        None => {
+            transaction.insert(Entry::integer(key, increment, None));
+            increment
+        }
     };
-    let new = old
-        .unwrap_or(0)
-        .checked_add(increment)
-        .ok_or(ErrorReply::new("ERR increment or decrement would overflow"))?;
-    match transaction.change_entry(key) {
-        Some(entry) => entry.set_integer(new),
-        None => drop(transaction.insert(Entry::integer(key, new, None))),
-    }
     string_changed(transaction, "incrby", key);
     Ok(Reply::Integer(new))
 }
