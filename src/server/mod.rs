@@ -6,6 +6,7 @@
 pub mod admission;
 mod aof;
 mod aof_reading;
+mod aof_rewriting;
 mod apply;
 pub mod blocking;
 pub mod call;

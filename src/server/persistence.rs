@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 
 use super::Server;
 use super::admission::Conditions;
-use super::aof::{AofWriter, RewriteLimit};
+use super::aof::AofWriter;
+use super::aof_rewriting::RewriteLimit;
 use super::command_line::VALKEY_VERSION;
 use super::config::MaxmemoryPolicy;
 use super::core::Core;
@@ -53,7 +54,7 @@ pub struct Persistence {
     pub aof_pause_us: AtomicU64,
     /// A thread is bringing the AOF to the disk.
     pub aof_is_syncing: AtomicBool,
-    /// How often that was still so when it was time for the next.
+    /// How often something was written all the same, since that took too long.
     pub aof_delayed_syncs: AtomicU64,
     pub(super) rewrite_limit: Mutex<RewriteLimit>,
     pub rewrite_is_scheduled: AtomicBool,
