@@ -74,6 +74,11 @@ impl Persistence {
         self.has_aof() && !(self.aof_write_ok.load(Relaxed) && self.aof_sync_ok.load(Relaxed))
     }
 
+    /// Bytes of the stream that the AOF has, but its file does not.
+    pub fn aof_pending(&self) -> usize {
+        self.aof.lock().as_ref().map_or(0, |writer| writer.file.pending())
+    }
+
     /// Is the base of an AOF that was turned on being written, so that nothing is kept if the process ends?
     pub fn is_writing_first_base(&self) -> bool {
         let awaits_base = self.aof.lock().as_ref().is_some_and(|writer| writer.awaits_base);

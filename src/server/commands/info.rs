@@ -262,7 +262,7 @@ fn persistence(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
         lines.put("aof_current_size", persistence.aof_size.load(Relaxed));
         lines.put("aof_base_size", persistence.aof_base_size.load(Relaxed));
         lines.put("aof_pending_rewrite", u8::from(persistence.rewrite_is_scheduled.load(Relaxed)));
-        lines.put("aof_buffer_length", 0);
+        lines.put("aof_buffer_length", persistence.aof_pending());
         lines.put("aof_pending_bio_fsync", u8::from(persistence.aof_is_syncing.load(Relaxed)));
         lines.put("aof_delayed_fsync", persistence.aof_delayed_syncs.load(Relaxed));
     }
