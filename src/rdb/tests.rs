@@ -77,7 +77,7 @@ fn sample() -> Keyspace {
 
 fn write(keyspace: &Keyspace) -> Vec<u8> {
     let functions = Registry::default();
-    let contents = Contents { keyspace: Some(keyspace), functions: &functions, scripts: &[] };
+    let contents = Contents { keyspace: Some(keyspace.snapshot()), functions: &functions, scripts: &[] };
     let aux = [("redis-ver", "7.2.4".to_owned())];
     let options = SaveOptions { compression: true, checksum: true, aux: &aux, now_ms: 1000, access: true };
     let mut out = Vec::new();

@@ -10,7 +10,7 @@
 //!
 //! Invariant: of the incr files that the manifest names only the last that is not empty can be torn.
 
-use std::io::{self, BufWriter};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -22,6 +22,7 @@ use super::Server;
 use super::aof::{AofWriter, Syncing, state_of};
 use super::core::Core;
 use super::persistence::{Moment, Pace, Saving, SavingKind};
+use super::steady_file::SteadyFile;
 use crate::rdb;
 use crate::stream::aof::{AofError, AofFiles, IncrStart, Kept, StreamState, Writer, annotation};
 
@@ -205,12 +206,12 @@ impl Server {
     ) -> Result<(), AofError> {
         let path = &rewrite.base;
         let write = || {
-            let mut out = BufWriter::with_capacity(1 << 18, std::fs::File::create(path)?);
+            let mut out = SteadyFile::create(path, self.config().aof_rewrite_incremental_fsync)?;
             if rewrite.is_rdb {
-                self.write_rdb(&moment, true, &mut out, progress, cancelled)?;
+                self.write_rdb(moment, true, &mut out, progress, cancelled)?;
             } else {
                 let contents = rdb::Contents {
-                    keyspace: Some(&moment.snapshot),
+                    keyspace: Some(moment.snapshot),
                     functions: &moment.functions,
                     scripts: &moment.scripts,
                 };
@@ -222,7 +223,7 @@ impl Server {
                     pace.key_written(keys)
                 })?;
             }
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+            out.finish()
         };
         write().map_err(|source| {
             // The first error is the one to tell of.

@@ -49,6 +49,7 @@ pub mod session;
 pub mod shutdown;
 pub mod start;
 pub mod stats;
+mod steady_file;
 pub mod table;
 mod transaction;
 pub mod users;

@@ -3,7 +3,7 @@
 //! Everything that takes long runs on a thread over a snapshot; nothing forks. Invariant: at most one save or rewrite goes
 //! on in the background, and two that write at the same time have temporary files of different names.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -18,6 +18,7 @@ use super::aof_rewriting::RewriteLimit;
 use super::command_line::VALKEY_VERSION;
 use super::config::MaxmemoryPolicy;
 use super::core::Core;
+use super::steady_file::SteadyFile;
 use crate::base::file::{FileSystem, SystemFileSystem};
 use crate::keyspace::Snapshot;
 use crate::protocol::ErrorReply;
@@ -168,7 +169,7 @@ impl Server {
     /// Writes a moment as RDB. `progress` counts keys; `cancelled` ends it.
     pub fn write_rdb(
         &self,
-        moment: &Moment,
+        moment: Moment,
         as_base: bool,
         out: &mut dyn Write,
         progress: &AtomicU64,
@@ -200,7 +201,7 @@ impl Server {
             ),
         };
         let contents = rdb::Contents {
-            keyspace: Some(&moment.snapshot),
+            keyspace: Some(moment.snapshot),
             functions: &moment.functions,
             scripts: &moment.scripts,
         };
@@ -211,17 +212,16 @@ impl Server {
     /// Saves a moment into the file at `path`: written beside it, synced, then renamed.
     fn save_file(
         &self,
-        moment: &Moment,
+        moment: Moment,
         path: &Path,
         temporary: &Path,
         progress: &AtomicU64,
         cancelled: &AtomicBool,
     ) -> io::Result<()> {
         let written = (|| {
-            let file = std::fs::File::create(temporary)?;
-            let mut out = BufWriter::with_capacity(1 << 18, file);
+            let mut out = SteadyFile::create(temporary, self.config().rdb_save_incremental_fsync)?;
             self.write_rdb(moment, false, &mut out, progress, cancelled)?;
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            out.finish()?;
             std::fs::rename(temporary, path)?;
             SystemFileSystem
                 .sync_dir(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))
@@ -240,13 +240,13 @@ impl Server {
     /// SAVE: blocks until the dataset is on the disk.
     pub fn save_now(&self, core: &Core) -> io::Result<()> {
         let moment = self.moment(core);
-        let result = self.save_moment(&moment, &AtomicBool::new(false));
+        let result = self.save_moment(moment, &AtomicBool::new(false));
         self.saved(&result, core.writes.changes, None);
         result
     }
 
     /// Writes the RDB file on the calling thread.
-    pub fn save_moment(&self, moment: &Moment, cancelled: &AtomicBool) -> io::Result<()> {
+    pub fn save_moment(&self, moment: Moment, cancelled: &AtomicBool) -> io::Result<()> {
         self.save_file(moment, &self.rdb_path(), &temporary_save(), &AtomicU64::new(0), cancelled)
     }
 
@@ -339,13 +339,12 @@ impl Server {
         let server = self.clone();
         self.spawn_saving("bgsave", move || {
             let result = server.save_file(
-                &moment,
+                moment,
                 &server.rdb_path(),
                 &temporary_background_save(),
                 &saving.keys_written,
                 &saving.cancelled,
             );
-            drop(moment);
             if saving.cancelled.load(Relaxed) {
                 tracing::warn!("Background saving terminated by signal 10");
                 *server.persistence.saving.lock() = None;

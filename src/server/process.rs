@@ -28,6 +28,34 @@ pub fn purge_allocator() -> bool {
     unsafe { tikv_jemalloc_sys::mallctl(name.as_ptr(), none, no_length, none, 0) == 0 }
 }
 
+/// A part of a file's writeout, as far as the system can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writeout {
+    /// Begins, without waiting.
+    Start,
+    /// Has ended when the call returns.
+    Finish,
+}
+
+/// Lets the system bring these bytes of a file, not its length, to the disk. Where it cannot be told that, nothing happens.
+pub fn write_out(file: &std::fs::File, offset: u64, length: u64, writeout: Writeout) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else { return Ok(()) };
+        let start = libc::SYNC_FILE_RANGE_WRITE;
+        let finish = start | libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        let flags = if writeout == Writeout::Start { start } else { finish };
+        // SAFETY: it takes numbers only, and the file is open as long as it is borrowed.
+        if unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, flags) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, length, writeout);
+    Ok(())
+}
+
 /// Stops the process until somebody sends it SIGCONT.
 pub fn stop() {
     // SAFETY: it takes a number only.

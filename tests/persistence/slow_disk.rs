@@ -11,7 +11,8 @@ use crate::common::client::Client;
 use crate::common::server::{Program, Server};
 use crate::common::wait_until;
 
-const EVERYSEC: &[&str] = &["--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0"];
+const EVERYSEC: &[&str] =
+    &["--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0"];
 /// Longer than any hiccup of the machine that runs the test, shorter than any of the syncs below.
 const HICCUP: Duration = Duration::from_millis(250);
 
@@ -20,7 +21,8 @@ fn start(options: &[&str]) -> Server {
     let folder = tempfile::tempdir().expect("a folder");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/persistence/slow_disk.c");
     let library = folder.path().join("slow_disk.so");
-    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
+    let compiled =
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
     assert!(compiled.expect("the compiler that builds Lua").success());
     let wrapper = folder.path().join("server");
     let (library, ours) = (library.display(), Program::ours());

@@ -251,6 +251,20 @@ impl<T: Item> Dictionary<T> {
         *self = Self::new();
     }
 
+    /// Calls `each` with all items, until one fails, and gives every segment up as soon as it is through with it: of a clone
+    /// that is read only once, no more is kept than what is still to be read.
+    pub fn consume<E>(self, mut each: impl FnMut(&T) -> Result<(), E>) -> Result<(), E> {
+        let mut segments = self.segments.into_iter();
+        while let Some(segment) = segments.next() {
+            segment.slots().iter().flatten().for_each(T::prefetch);
+            if let Some(next) = segments.as_slice().first() {
+                next.prefetch_count();
+            }
+            segment.slots().iter().flatten().try_for_each(&mut each)?;
+        }
+        Ok(())
+    }
+
     /// All items, in no order that means anything.
     pub fn iter(&self) -> Iter<'_, T> {
         Iter { segments: self.segments.iter(), slots: [].iter(), remaining: self.len }
