@@ -330,6 +330,7 @@ pub fn keyspace_settings(config: &Config) -> Settings {
             eviction: config.lazyfree_lazy_eviction,
         },
         max_string_length: config.proto_max_bulk_len as usize,
+        takes_other_versions: config.rdb_version_check == config::RdbVersionCheck::Relaxed,
     }
 }
 

@@ -37,7 +37,7 @@ pub enum Writeout {
     Finish,
 }
 
-/// Lets the system bring these bytes of a file, not its length, to the disk. Where it cannot be told that, nothing happens.
+/// Lets the system bring these bytes of a file, at least one, but not its length, to the disk. Where it cannot be told that, nothing happens.
 pub fn write_out(file: &std::fs::File, offset: u64, length: u64, writeout: Writeout) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -48,7 +48,10 @@ pub fn write_out(file: &std::fs::File, offset: u64, length: u64, writeout: Write
         let flags = if writeout == Writeout::Start { start } else { finish };
         // SAFETY: it takes numbers only, and the file is open as long as it is borrowed.
         if unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, flags) } != 0 {
-            return Err(std::io::Error::last_os_error());
+            let error = std::io::Error::last_os_error();
+            let is_unable =
+                [libc::ENOSYS, libc::EINVAL, libc::ESPIPE].map(Some).contains(&error.raw_os_error());
+            return if is_unable { Ok(()) } else { Err(error) };
         }
     }
     #[cfg(not(target_os = "linux"))]

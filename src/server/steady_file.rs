@@ -54,7 +54,9 @@ impl Write for Stretches {
         self.written += count as u64;
         if self.is_steady && self.written - self.started >= STRETCH {
             // The disk is at most one stretch behind.
-            write_out(&self.file, self.finished, self.started - self.finished, Writeout::Finish)?;
+            if self.started > self.finished {
+                write_out(&self.file, self.finished, self.started - self.finished, Writeout::Finish)?;
+            }
             self.finished = self.started;
             write_out(&self.file, self.started, self.written - self.started, Writeout::Start)?;
             self.started = self.written;
