@@ -78,9 +78,10 @@ impl Server {
         let Some(saving) = self.begin_saving(SavingKind::Aof, core.keyspace.len() as u64) else {
             return Ok(false);
         };
+        let is_rdb = self.config().aof_use_rdb_preamble;
         let begun = match self.named_aof() {
             Some(_) => Ok(None),
-            None => self.begin_without_names(core).map(|rewrite| Some((rewrite, self.moment(core)))),
+            None => self.begin_without_names(core, is_rdb).map(|rewrite| Some((rewrite, self.moment(core)))),
         };
         let begun = begun.inspect_err(|error| {
             *self.persistence.saving.lock() = None;
@@ -93,7 +94,7 @@ impl Server {
         self.spawn_saving("aof-rewrite", move || {
             let begun = match begun {
                 Some(begun) => Ok(begun),
-                None => server.begin_behind_names(&saving),
+                None => server.begin_behind_names(&saving, is_rdb),
             };
             let (kept, result) = match begun {
                 Ok((rewrite, moment)) => (rewrite.kept, server.finish_rewrite(&rewrite, moment, &saving)),
@@ -113,8 +114,7 @@ impl Server {
     // ---- The beginning ----
 
     /// There is no AOF, or one whose file gets a name with its first base.
-    fn begin_without_names(&self, core: &mut Core) -> Result<Rewrite, AofError> {
-        let is_rdb = self.config().aof_use_rdb_preamble;
+    fn begin_without_names(&self, core: &mut Core, is_rdb: bool) -> Result<Rewrite, AofError> {
         if !self.persistence.has_aof() {
             let files = self.aof_files()?;
             files.create_dir()?;
@@ -141,7 +141,11 @@ impl Server {
     }
 
     /// Steps 1 to 3 of the module's description.
-    fn begin_behind_names(self: &Arc<Self>, saving: &Saving) -> Result<(Rewrite, Moment), AofError> {
+    fn begin_behind_names(
+        self: &Arc<Self>,
+        saving: &Saving,
+        is_rdb: bool,
+    ) -> Result<(Rewrite, Moment), AofError> {
         let syncing = self.await_syncing(saving)?;
         let names = self.named_aof().ok_or_else(cancelled)?;
         self.sync_beside(&syncing).map_err(cannot_finish_present)?;
@@ -171,7 +175,6 @@ impl Server {
         drop(syncing);
         drop(nothing_is_held);
         self.save_present_state(&names)?;
-        let is_rdb = self.config().aof_use_rdb_preamble;
         Ok((Rewrite { base, is_rdb, kept: Kept::From(sequence) }, moment))
     }
 
@@ -328,6 +331,7 @@ impl Server {
         let persistence = &self.persistence;
         let took = saving.started.elapsed().as_secs() as i64;
         persistence.last_rewrite_took_seconds.store(took, Relaxed);
+        persistence.last_rewrite_copied_bytes.store(saving.copied_bytes(), Relaxed);
         match &result {
             Ok(()) => {
                 persistence.rewrite_limit.lock().failures = 0;

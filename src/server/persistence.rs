@@ -24,6 +24,7 @@ use crate::keyspace::Snapshot;
 use crate::protocol::ErrorReply;
 use crate::rdb;
 use crate::scripting::{Origin, Registry, Script};
+use crate::types::dictionary;
 
 /// What INFO persistence shows, and what is going on.
 #[derive(Debug)]
@@ -44,8 +45,10 @@ pub struct Persistence {
     pub changes_at_save: AtomicU64,
     pub last_save_ok: AtomicBool,
     pub last_save_took_seconds: AtomicI64,
+    pub last_save_copied_bytes: AtomicU64,
     pub last_rewrite_ok: AtomicBool,
     pub last_rewrite_took_seconds: AtomicI64,
+    pub last_rewrite_copied_bytes: AtomicU64,
     pub aof_write_ok: AtomicBool,
     /// Did the last sync in the background succeed?
     pub(super) aof_sync_ok: AtomicBool,
@@ -90,6 +93,14 @@ pub struct Saving {
     pub cancelled: Arc<AtomicBool>,
     pub keys_written: Arc<AtomicU64>,
     pub keys_total: u64,
+    copied_before: u64,
+}
+
+impl Saving {
+    /// Bytes of the dataset's tables that were copied since it began.
+    pub fn copied_bytes(&self) -> u64 {
+        dictionary::copied_bytes() - self.copied_before
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,8 +129,10 @@ impl Default for Persistence {
             changes_at_save: AtomicU64::new(0),
             last_save_ok: AtomicBool::new(true),
             last_save_took_seconds: AtomicI64::new(-1),
+            last_save_copied_bytes: AtomicU64::new(0),
             last_rewrite_ok: AtomicBool::new(true),
             last_rewrite_took_seconds: AtomicI64::new(-1),
+            last_rewrite_copied_bytes: AtomicU64::new(0),
             aof_write_ok: AtomicBool::new(true),
             rewrite_is_scheduled: AtomicBool::new(false),
             save_is_scheduled: AtomicBool::new(false),
@@ -321,6 +334,7 @@ impl Server {
             cancelled: Arc::default(),
             keys_written: Arc::default(),
             keys_total,
+            copied_before: dictionary::copied_bytes(),
         };
         *saving = Some(new.clone());
         self.persistence.moments.fetch_add(1, Relaxed);
@@ -350,6 +364,7 @@ impl Server {
                 *server.persistence.saving.lock() = None;
                 return;
             }
+            server.persistence.last_save_copied_bytes.store(saving.copied_bytes(), Relaxed);
             server.saved(&result, changes, Some(saving.started.elapsed()));
             match result {
                 Ok(()) => tracing::info!("Background saving terminated with success"),
