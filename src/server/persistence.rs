@@ -381,6 +381,7 @@ impl Server {
         spawn(name, move || {
             let _place = place;
             super::log::mark_background_thread();
+            super::process::give_way();
             work();
         });
     }

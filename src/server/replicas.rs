@@ -170,7 +170,10 @@ fn start(server: &Arc<Server>, transfer: TransferId, make: impl FnOnce() -> io::
     };
     let thread = std::thread::Builder::new().name("sync".into());
     // Without a thread the replicas time out and ask again.
-    if let Err(error) = thread.spawn(move || make().unwrap_or_else(fail)) {
+    if let Err(error) = thread.spawn(move || {
+        super::process::give_way();
+        make().unwrap_or_else(fail)
+    }) {
         tracing::error!("Cannot start a thread for a full sync: {error}");
     }
 }
