@@ -58,7 +58,8 @@ fn of_a_keyspace(criterion: &mut Criterion) {
         let options =
             rdb::SaveOptions { compression: true, checksum: true, aux: &[], now_ms: 1_000, access: true };
         bencher.iter(|| {
-            let contents = rdb::Contents { keyspace: Some(&snapshot), functions: &functions, scripts: &[] };
+            let contents =
+                rdb::Contents { keyspace: Some(snapshot.clone()), functions: &functions, scripts: &[] };
             rdb::save(contents, &options, &mut std::io::sink(), &mut |_| Ok(()))
                 .expect("a sink takes everything");
         });

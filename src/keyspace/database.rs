@@ -49,6 +49,10 @@ impl Database {
         &self.entries
     }
 
+    pub fn into_entries(self) -> Dictionary<Entry> {
+        self.entries
+    }
+
     /// Puts an entry in, replacing one of the same key, which is returned. Loaders use this directly;
     /// everything else goes through a transaction.
     pub fn insert(&mut self, entry: Entry) -> Option<Entry> {

@@ -52,6 +52,16 @@ pub struct Keyspace {
 #[derive(Debug, Clone)]
 pub struct Snapshot(Arc<Keyspace>);
 
+impl Snapshot {
+    /// The databases, to be given up one by one.
+    pub fn into_databases(self) -> Vec<Database> {
+        match Arc::try_unwrap(self.0) {
+            Ok(keyspace) => keyspace.databases,
+            Err(shared) => shared.databases.clone(),
+        }
+    }
+}
+
 impl std::ops::Deref for Snapshot {
     type Target = Keyspace;
 

@@ -23,6 +23,8 @@ pub struct Settings {
     pub lazy_free: LazyFree,
     /// The longest string allowed, in bytes (`proto-max-bulk-len`).
     pub max_string_length: usize,
+    /// Are RDB files and payloads of versions taken that this server may not know all of (`rdb-version-check relaxed`)?
+    pub takes_other_versions: bool,
 }
 
 impl Default for Settings {
@@ -40,6 +42,7 @@ impl Default for Settings {
             access: AccessPolicy::Lru,
             lazy_free: lazy,
             max_string_length: 512 << 20,
+            takes_other_versions: false,
         }
     }
 }

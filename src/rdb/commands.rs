@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use super::writer::{Contents, dump};
-use crate::keyspace::{Entry, ValueRef};
+use crate::keyspace::{Entry, Snapshot, ValueRef};
 use crate::protocol::encode::append_command;
 use crate::types::element::{Element, TextBuffer};
 
@@ -30,19 +30,20 @@ pub fn save_as_commands(
     for script in contents.scripts {
         append_command(&mut buffer, &[b"SCRIPT", &b"LOAD"[..], script.body()]);
     }
-    let databases = contents.keyspace.map_or(&[][..], |keyspace| keyspace.databases());
+    let databases = contents.keyspace.map_or_else(Vec::new, Snapshot::into_databases);
+    let databases = databases.into_iter().enumerate().filter(|(_, database)| !database.is_empty());
     let mut keys = 0;
-    for (index, database) in databases.iter().enumerate().filter(|(_, database)| !database.is_empty()) {
+    for (index, database) in databases {
         append_select(&mut buffer, index);
-        for entry in database.entries().iter() {
+        database.into_entries().consume(|entry| {
             append_entry(&mut buffer, entry);
             if buffer.len() >= CHUNK {
                 out.write_all(&buffer)?;
                 buffer.clear();
             }
             keys += 1;
-            after_key(keys)?;
-        }
+            after_key(keys)
+        })?;
     }
     append_select(&mut buffer, selected);
     out.write_all(&buffer)

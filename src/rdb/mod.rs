@@ -25,9 +25,11 @@ const VERSION: u16 = 10;
 const VERSION_STREAM_ACTIVITY: u16 = 11;
 /// The first version in which hash fields can expire.
 const VERSION_FIELD_EXPIRY: u16 = 80;
-/// The newest version that is read; those between the two families never were.
+/// The newest version that is known of either family, and the first of Valkey's own, which have another signature. What lies
+/// between them is Redis's, of later years.
 const NEWEST: u16 = 80;
 const NEWEST_REDIS: u16 = 11;
+const FIRST_VALKEY: u16 = 80;
 
 /// Types of values.
 mod kind {

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use super::encodings::{self, Packed};
-use super::{NEWEST, NEWEST_REDIS, kind, opcode, packed_string, streams};
+use super::{FIRST_VALKEY, NEWEST, NEWEST_REDIS, kind, opcode, packed_string, streams};
 use crate::base::crc64::crc64;
 use crate::base::lzf;
 use crate::base::number::parse_f64;
@@ -215,7 +215,7 @@ pub fn load(
 ) -> Result<Loaded, RdbError> {
     let mut source =
         Source { input, buffer: Vec::new(), at: 0, checksum: 0, taken: 0, sums: options.checksum };
-    let version = read_version(&mut source)?;
+    let version = read_version(&mut source, options.settings.takes_other_versions)?;
     let mut loaded = Loaded {
         keyspace: Keyspace::new(options.databases, options.settings),
         libraries: Vec::new(),
@@ -269,6 +269,7 @@ pub fn load(
             }
             opcode::IDLE => preamble.idle_seconds = Some(source.length()?),
             opcode::FREQUENCY => preamble.frequency = Some(source.byte()?),
+            kind if is_foreign_kind(version, kind) => return Err(RdbError::UnknownKind(kind)),
             kind => {
                 let key = source.string()?;
                 let entry = read_value(&mut source, kind, &key, &options.settings.limits)?;
@@ -282,18 +283,29 @@ pub fn load(
     Ok(loaded)
 }
 
-fn read_version(source: &mut Source<'_>) -> Result<u16, RdbError> {
+fn read_version(source: &mut Source<'_>, takes_others: bool) -> Result<u16, RdbError> {
     let magic = source.array::<9>()?;
-    let (digits, newest) = match &magic {
-        [b'R', b'E', b'D', b'I', b'S', digits @ ..] => (&digits[..], NEWEST_REDIS),
-        [b'V', b'A', b'L', b'K', b'E', b'Y', digits @ ..] => (&digits[..], NEWEST),
+    let (digits, family) = match &magic {
+        [b'R', b'E', b'D', b'I', b'S', digits @ ..] => (&digits[..], 1..FIRST_VALKEY),
+        [b'V', b'A', b'L', b'K', b'E', b'Y', digits @ ..] => (&digits[..], FIRST_VALKEY..1000),
         _ => return Err(RdbError::Signature),
     };
     let text = String::from_utf8_lossy(digits).into_owned();
-    match text.parse() {
-        Ok(version) if version >= 1 && version <= newest => Ok(version),
-        _ => Err(RdbError::Version(text)),
+    let version = text.parse().map_err(|_| RdbError::Version(text))?;
+    if family.contains(&version) && (takes_others || is_known(version)) {
+        return Ok(version);
     }
+    Err(RdbError::Version(version.to_string()))
+}
+
+/// Is this a version of which all is known?
+fn is_known(version: u16) -> bool {
+    (1..=NEWEST_REDIS).contains(&version) || (FIRST_VALKEY..=NEWEST).contains(&version)
+}
+
+/// Types that mean something else in the later versions of Redis.
+fn is_foreign_kind(version: u16, of: u8) -> bool {
+    (NEWEST_REDIS + 1..FIRST_VALKEY).contains(&version) && of > kind::STREAM_3
 }
 
 fn put(
@@ -339,20 +351,23 @@ fn check_sum(source: &mut Source<'_>, version: u16, options: &Options) -> Result
 }
 
 /// Reads the payload of DUMP into an entry of `key`. `None`: a collection without elements.
-pub fn restore(payload: &[u8], key: &[u8], limits: &Limits, verify: bool) -> Result<Option<Entry>, RdbError> {
-    let value = payload_of(payload, verify)?;
+pub fn restore(payload: &[u8], key: &[u8], settings: &Settings) -> Result<Option<Entry>, RdbError> {
+    let (value, version) = payload_of(payload, settings.takes_other_versions)?;
     let mut input = value;
     let mut source =
         Source { input: &mut input, buffer: Vec::new(), at: 0, checksum: 0, taken: 0, sums: false };
     let kind = source.byte()?;
-    let entry = read_value(&mut source, kind, key, limits)?;
+    if is_foreign_kind(version, kind) {
+        return Err(RdbError::UnknownKind(kind));
+    }
+    let entry = read_value(&mut source, kind, key, &settings.limits)?;
     let all = source.taken as usize == value.len();
     if all { Ok(entry) } else { Err(RdbError::Corrupt("bytes are left over")) }
 }
 
 /// The codes of the libraries in a payload of FUNCTION DUMP.
-pub fn restore_functions(payload: &[u8]) -> Result<Vec<Vec<u8>>, RdbError> {
-    let mut input = payload_of(payload, true)?;
+pub fn restore_functions(payload: &[u8], settings: &Settings) -> Result<Vec<Vec<u8>>, RdbError> {
+    let (mut input, _) = payload_of(payload, settings.takes_other_versions)?;
     let length = input.len() as u64;
     let mut source =
         Source { input: &mut input, buffer: Vec::new(), at: 0, checksum: 0, taken: 0, sums: false };
@@ -366,19 +381,19 @@ pub fn restore_functions(payload: &[u8]) -> Result<Vec<Vec<u8>>, RdbError> {
     Ok(codes)
 }
 
-/// What a payload holds before its version and checksum, which are checked.
-fn payload_of(payload: &[u8], verify: bool) -> Result<&[u8], RdbError> {
+/// What a payload holds before its version and checksum, which are checked; and the version.
+fn payload_of(payload: &[u8], takes_others: bool) -> Result<(&[u8], u16), RdbError> {
     let (rest, checksum) = payload.split_last_chunk::<8>().ok_or(RdbError::Signature)?;
     let (value, version) = rest.split_last_chunk::<2>().ok_or(RdbError::Signature)?;
     let version = u16::from_le_bytes(*version);
-    if version > NEWEST || (version > NEWEST_REDIS && version < NEWEST) {
+    if version == 0 || !(takes_others || is_known(version)) {
         return Err(RdbError::Version(version.to_string()));
     }
     let (expected, found) = (u64::from_le_bytes(*checksum), crc64(0, rest));
-    if verify && expected != found {
+    if expected != found {
         return Err(RdbError::Checksum { expected, found });
     }
-    Ok(value)
+    Ok((value, version))
 }
 
 /// `None`: a collection without elements.

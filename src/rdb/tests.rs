@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::crc64::crc64;
 use crate::keyspace::entry::Collection;
 use crate::keyspace::{Entry, Keyspace, Settings, ValueRef};
 use crate::scripting::Registry;
@@ -77,7 +78,7 @@ fn sample() -> Keyspace {
 
 fn write(keyspace: &Keyspace) -> Vec<u8> {
     let functions = Registry::default();
-    let contents = Contents { keyspace: Some(keyspace), functions: &functions, scripts: &[] };
+    let contents = Contents { keyspace: Some(keyspace.snapshot()), functions: &functions, scripts: &[] };
     let aux = [("redis-ver", "7.2.4".to_owned())];
     let options = SaveOptions { compression: true, checksum: true, aux: &aux, now_ms: 1000, access: true };
     let mut out = Vec::new();
@@ -127,17 +128,59 @@ fn every_cut_and_every_flipped_byte_is_an_error() {
     }
 }
 
+/// A value as a payload of this version, with a right checksum.
+fn sealed(value: &[u8], version: u16) -> Vec<u8> {
+    let mut payload = [value, &version.to_le_bytes()].concat();
+    payload.extend_from_slice(&crc64(0, &payload).to_le_bytes());
+    payload
+}
+
+/// As Valkey 9.1.2 takes them, with and without `rdb-version-check relaxed`.
+#[test]
+fn versions_of_files_and_payloads() {
+    let relaxed = Settings { takes_other_versions: true, ..Settings::default() };
+    let file = |magic: &str| [magic.as_bytes(), b"\xfe\x00\x00\x01k\x01v\xff", &[0; 8]].concat();
+    let takes = |magic: &str, settings: Settings| {
+        load(&mut &file(magic)[..], &LoadOptions { settings, ..options() }, &mut |_, _| Ok(())).is_ok()
+    };
+    for magic in ["REDIS0001", "REDIS0009", "REDIS0011", "VALKEY080"] {
+        assert!(takes(magic, Settings::default()) && takes(magic, relaxed), "{magic}");
+    }
+    for magic in ["REDIS0012", "REDIS0079", "VALKEY081", "VALKEY999"] {
+        assert!(!takes(magic, Settings::default()) && takes(magic, relaxed), "{magic}");
+    }
+    for magic in ["REDIS0000", "REDIS0080", "REDIS0099", "VALKEY000", "VALKEY011", "VALKEY079"] {
+        assert!(!takes(magic, Settings::default()) && !takes(magic, relaxed), "{magic}");
+    }
+    for (version, is_known, is_taken) in [
+        (0, false, false),
+        (1, true, true),
+        (11, true, true),
+        (12, false, true),
+        (80, true, true),
+        (81, false, true),
+    ] {
+        let payload = sealed(b"\x00\x01v", version);
+        assert_eq!(restore(&payload, b"k", &Settings::default()).is_ok(), is_known, "{version}");
+        assert_eq!(restore(&payload, b"k", &relaxed).is_ok(), is_taken, "{version}");
+    }
+    // What a hash with expiring fields is here is something else there.
+    let hash = b"\x16\x01\x01f\x01v\xff\xff\xff\xff\xff\xff\xff\xff";
+    assert!(restore(&sealed(hash, 80), b"k", &relaxed).is_ok());
+    assert!(matches!(restore(&sealed(hash, 12), b"k", &relaxed), Err(RdbError::UnknownKind(22))));
+}
+
 #[test]
 fn dump_and_restore() {
     let keyspace = sample();
     for entry in keyspace.databases().iter().flat_map(|database| database.entries().iter()) {
         let payload = dump(entry);
-        let again = restore(&payload, entry.key(), &Limits::default(), true).unwrap().unwrap();
+        let again = restore(&payload, entry.key(), &Settings::default()).unwrap().unwrap();
         assert_eq!(again.encoding(), entry.encoding());
         for cut in 0..payload.len().min(300) {
-            assert!(restore(&payload[..cut], b"k", &Limits::default(), true).is_err());
-            // Without a checksum too nothing but an error or a smaller value comes of it.
-            let _ = restore(&payload[..cut], b"k", &Limits::default(), false);
+            assert!(restore(&payload[..cut], b"k", &Settings::default()).is_err());
+            // With a right checksum too nothing but an error or a smaller value comes of it.
+            let _ = restore(&sealed(&payload[..cut], 11), b"k", &Settings::default());
         }
     }
 }
@@ -162,10 +205,8 @@ proptest! {
             let at = at.index(payload.len());
             payload[at] = byte;
         }
-        payload.extend_from_slice(&11u16.to_le_bytes());
-        payload.extend_from_slice(&[0; 8]);
-        if let Ok(Some(mut entry)) = restore(&payload, b"k", &Limits::default(), false) {
-            let again = restore(&dump(&entry), b"k", &Limits::default(), true).unwrap().unwrap();
+        if let Ok(Some(mut entry)) = restore(&sealed(&payload, 11), b"k", &Settings::default()) {
+            let again = restore(&dump(&entry), b"k", &Settings::default()).unwrap().unwrap();
             prop_assert_eq!(dump(&again), dump(&entry));
             if let Some(stream) = entry.stream_mut() {
                 let ids: Vec<StreamId> = stream.log().iter().map(|entry| entry.id).collect();
@@ -198,7 +239,7 @@ fn streams_of_real_servers() {
         let payload: Vec<u8> = (0..payload.len() / 2)
             .map(|at| u8::from_str_radix(&payload[2 * at..2 * at + 2], 16).expect("two digits"))
             .collect();
-        let entry = restore(&payload, b"k", &Limits::default(), true).unwrap().unwrap();
+        let entry = restore(&payload, b"k", &Settings::default()).unwrap().unwrap();
         let ValueRef::Stream(stream) = entry.value() else { panic!("a stream") };
         let ids: Vec<String> = stream.log().iter().map(|entry| entry.id.to_string()).collect();
         assert_eq!(ids, ["1-1", "3-0"]);
@@ -214,5 +255,5 @@ fn streams_of_real_servers() {
 fn a_payload_of_a_real_server() {
     // DUMP of a list of "a", 1 and a sorted set of b: 2.5, by Valkey 8.
     let empty: &[u8] = &[];
-    assert!(matches!(restore(empty, b"k", &Limits::default(), true), Err(RdbError::Signature)));
+    assert!(matches!(restore(empty, b"k", &Settings::default()), Err(RdbError::Signature)));
 }

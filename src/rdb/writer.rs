@@ -7,16 +7,16 @@ use super::{VERSION, VERSION_FIELD_EXPIRY, VERSION_STREAM_ACTIVITY, kind, opcode
 use crate::base::crc64::crc64;
 use crate::base::lzf::Compressor;
 use crate::base::number::parse_i64;
-use crate::keyspace::{AccessPolicy, Entry, Keyspace, ValueRef};
+use crate::keyspace::{AccessPolicy, Entry, Snapshot, ValueRef};
 use crate::scripting::{Registry, Script};
 use crate::types::Hash;
 use crate::types::element::{Element, TextBuffer};
 
 /// What is saved.
-#[derive(Clone, Copy)]
 pub struct Contents<'a> {
-    /// `None`: functions only.
-    pub keyspace: Option<&'a Keyspace>,
+    /// Given up piece by piece while it is written: what the dataset has replaced since is kept no longer than needed. `None`:
+    /// functions only.
+    pub keyspace: Option<Snapshot>,
     pub functions: &'a Registry,
     /// Scripts that the stream knows; other servers skip them.
     pub scripts: &'a [Arc<Script>],
@@ -78,7 +78,9 @@ pub fn save(
     out: &mut dyn Write,
     after_key: &mut dyn FnMut(u64) -> io::Result<()>,
 ) -> io::Result<()> {
-    let databases = contents.keyspace.map_or(&[][..], Keyspace::databases);
+    let access = contents.keyspace.as_ref().map(|keyspace| keyspace.settings().access);
+    let access = access.filter(|_| options.access);
+    let databases = contents.keyspace.map_or_else(Vec::new, Snapshot::into_databases);
     let expiring = |entry: &Entry| matches!(entry.value(), ValueRef::Hash(hash) if hash.expiring_len() > 0);
     let newer = databases
         .iter()
@@ -100,21 +102,21 @@ pub fn save(
         append_string(&mut writer.buffer, library.code(), &mut packing);
     }
     let mut keys = 0;
-    for (index, database) in databases.iter().enumerate().filter(|(_, database)| !database.is_empty()) {
+    let databases = databases.into_iter().enumerate().filter(|(_, database)| !database.is_empty());
+    for (index, database) in databases {
         writer.buffer.push(opcode::SELECT);
         append_len(&mut writer.buffer, index as u64);
         writer.buffer.push(opcode::RESIZE);
         append_len(&mut writer.buffer, database.len() as u64);
         append_len(&mut writer.buffer, database.expiring() as u64);
-        let access = contents.keyspace.filter(|_| options.access).map(|keyspace| keyspace.settings().access);
-        for entry in database.entries().iter() {
+        database.into_entries().consume(|entry| {
             append_entry(&mut writer.buffer, entry, access, options.now_ms, &mut packing);
             if writer.buffer.len() >= CHUNK {
                 writer.flush()?;
             }
             keys += 1;
-            after_key(keys)?;
-        }
+            after_key(keys)
+        })?;
     }
     writer.buffer.push(opcode::END);
     writer.flush()?;

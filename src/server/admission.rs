@@ -184,6 +184,10 @@ fn check_conditions(
     if from_client && any(Flags::WRITE) {
         check_writable(server)?;
     }
+    // Who asks whether the server is well is told what writers are.
+    if from_client && conditions.has(Conditions::DISK_ERROR) && entry.spec.name == "ping" {
+        return Err(server.disk_error());
+    }
     if session.is_subscribed() && session.protocol() == Protocol::Resp2 && !allowed_while_subscribed(entry) {
         return Err(ErrorReply::from_text(format!(
             "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
@@ -218,14 +222,14 @@ fn check_conditions(
 
 fn check_writable(server: &Server) -> Result<(), ErrorReply> {
     let conditions = &server.conditions;
-    if conditions.has(Conditions::REPLICA) && server.config().replica_read_only {
-        return Err(server.readonly_error());
-    }
     if conditions.has(Conditions::DISK_ERROR) {
         return Err(server.disk_error());
     }
     if conditions.has(Conditions::TOO_FEW_REPLICAS) {
         return Err(ErrorReply::new("NOREPLICAS Not enough good replicas to write."));
+    }
+    if conditions.has(Conditions::REPLICA) && server.config().replica_read_only {
+        return Err(server.readonly_error());
     }
     Ok(())
 }

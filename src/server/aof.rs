@@ -1,122 +1,67 @@
-//! The AOF of the running server: the file that the stream's bytes go to, and its rewrites.
+//! The AOF of the running server: the file that the stream's bytes go to. Its rewrites are in `server::aof_rewriting`.
 //!
 //! Lock order: the dataset's guard, the AOF's names (manifest and state), the AOF. Bytes leave the stream for the AOF under both, so the file holds the
 //! stream in order. While the AOF is being turned on its bytes go to a file that no manifest names: what an earlier AOF
 //! left stays as it is until the new base is whole.
 //!
-//! Invariant: the open file ends with a whole unit of the stream, or is cut back to one before anything is appended.
+//! Nobody who appends waits for a sync, unless `appendfsync` is always: while one is going on bytes stay in memory, for two
+//! seconds at most. Nothing counts as synced that was not written, and synced after that.
 
-use std::io::{self, BufWriter};
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::Server;
+use super::aof_rewriting::Rewrite;
 use super::config::AppendFsync;
 use super::core::Core;
 use super::latency::event;
-use super::persistence::{Moment, Pace, Persistence, Saving, SavingKind, spawn};
-use crate::base::file::{File, append_all};
-use crate::rdb;
+use super::persistence::{Persistence, SavingKind, spawn};
 use crate::stream::Stream;
-use crate::stream::aof::{AofError, AofFiles, IncrStart, Kept, StreamState};
+use crate::stream::aof::{AofError, AofFiles, IncrStart, Kept, StreamState, Turn, Writer};
 
-/// The open incr file.
+/// The open AOF.
 pub(super) struct AofWriter {
     /// Manifest and state. Locked before the writer, and for as long as it takes to bring them to the disk, which those who
     /// append must not wait for.
-    files: Arc<Mutex<AofFiles>>,
-    file: Box<dyn File>,
-    /// Earlier files whose ends may not be on the disk yet.
-    unsynced: Vec<Box<dyn File>>,
-    state: StreamState,
-    /// The offset of the stream at which the file begins.
-    start: u64,
-    /// The offset behind the last byte written.
-    written: u64,
-    /// Bytes of the file that are whole. More than the stream's since `start`: the file holds annotations too.
-    length: u64,
-    /// Bytes that could not be written yet.
-    pending: Vec<u8>,
-    /// The second that the last annotation names.
-    annotated_seconds: u64,
-    /// Could a write that failed not be cut off?
-    is_torn: bool,
+    pub(super) files: Arc<Mutex<AofFiles>>,
+    pub(super) file: Writer,
+    pub(super) state: StreamState,
+    /// What the files hold belongs to no history, until a rewrite has ended.
+    pub(super) is_disowned: bool,
     /// No manifest names the file yet: its base is being written.
-    awaits_base: bool,
+    pub(super) awaits_base: bool,
 }
 
 impl AofWriter {
     /// The incr files with the offsets of the stream at which they begin, if each holds nothing but the stream from there to
     /// the beginning of the next, as far as is known.
     pub(super) fn files_of_the_stream(&self) -> Option<&[IncrStart]> {
-        let is_pure = self.length == self.written - self.start;
-        (is_pure && !self.awaits_base).then_some(&self.state.incrs)
+        (self.file.is_pure() && !self.awaits_base).then_some(&self.state.incrs)
     }
 
-    /// The offset behind the last byte written.
-    pub(super) fn end(&self) -> u64 {
-        self.written
+    /// The stream has this name now.
+    pub(super) fn note_names(&mut self, stream: &Stream) {
+        self.state = state_of(stream, std::mem::take(&mut self.state.incrs));
     }
 }
 
 impl std::fmt::Debug for AofWriter {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("AofWriter").field("written", &self.written).finish_non_exhaustive()
+        formatter.debug_struct("AofWriter").field("written", &self.file.written()).finish_non_exhaustive()
     }
 }
 
-/// Rewrites that fail again and again are begun by themselves less and less often.
-#[derive(Debug, Default)]
-pub(super) struct RewriteLimit {
-    failures: u32,
-    delay_minutes: u64,
-    next_seconds: Option<u64>,
-}
-
-impl RewriteLimit {
-    const FAILURES: u32 = 3;
-    const MAX_MINUTES: u64 = 60;
-
-    /// Is it too early for another?
-    pub fn holds(&mut self, now_seconds: u64) -> bool {
-        if self.failures < Self::FAILURES {
-            *self = RewriteLimit { failures: self.failures, ..Self::default() };
-            return false;
-        }
-        if let Some(next) = self.next_seconds {
-            if now_seconds >= next {
-                self.next_seconds = None;
-            }
-            return now_seconds < next;
-        }
-        self.delay_minutes = (self.delay_minutes * 2).clamp(1, Self::MAX_MINUTES);
-        self.next_seconds = Some(now_seconds + self.delay_minutes * 60);
-        tracing::warn!(
-            "Background AOF rewrite has repeatedly failed and triggered the limit, will retry in {} minutes",
-            self.delay_minutes
-        );
-        true
-    }
-}
-
-/// The thread that brings the AOF to the disk, of which there is one at most.
-struct Syncing(Arc<Server>);
+/// The right to bring the AOF to the disk beside those who append, of which there is one. Unless `appendfsync` is always, what is
+/// appended meanwhile stays in memory.
+pub(super) struct Syncing(Arc<Server>);
 
 impl Drop for Syncing {
     fn drop(&mut self) {
         self.0.persistence.aof_is_syncing.store(false, Relaxed);
     }
-}
-
-/// A rewrite that has begun.
-struct Rewrite {
-    /// The file that is written first.
-    base: PathBuf,
-    is_rdb: bool,
-    kept: Kept,
 }
 
 impl Persistence {
@@ -127,6 +72,11 @@ impl Persistence {
 
     pub(super) fn aof_has_failed(&self) -> bool {
         self.has_aof() && !(self.aof_write_ok.load(Relaxed) && self.aof_sync_ok.load(Relaxed))
+    }
+
+    /// Bytes of the stream that the AOF has, but its file does not.
+    pub fn aof_pending(&self) -> usize {
+        self.aof.lock().as_ref().map_or(0, |writer| writer.file.pending())
     }
 
     /// Is the base of an AOF that was turned on being written, so that nothing is kept if the process ends?
@@ -143,7 +93,7 @@ impl Persistence {
     }
 
     /// The base of the stream's history up to `offset` is complete and on the disk.
-    fn base_is_complete(&self, offset: u64) {
+    pub(super) fn base_is_complete(&self, offset: u64) {
         let history = self.aof_history.load(Relaxed);
         self.aof_history.store(history + history % 2, Relaxed);
         self.aof_synced_offset.fetch_max(offset, Relaxed);
@@ -160,10 +110,12 @@ impl Persistence {
 impl Server {
     // ---- On and off ----
 
-    /// Opens the AOF that was loaded, or begins one; from then on the stream's bytes go into it.
-    pub fn open_aof(&self, core: &mut Core, files: AofFiles) -> Result<(), AofError> {
+    /// Opens the AOF that was loaded, or begins one; from then on the stream's bytes go into it. `incrs` says where the files
+    /// that were loaded begin in the stream.
+    pub fn open_aof(&self, core: &mut Core, files: AofFiles, incrs: Vec<IncrStart>) -> Result<(), AofError> {
         let mut files = files;
-        let known = files.load_state();
+        // An earlier process may have ended before that.
+        files.sync_incrs()?;
         let (file, sequence) = match files.open_last_incr()? {
             Some(open) => open,
             None => {
@@ -176,16 +128,14 @@ impl Server {
                 files.begin_incr()?
             }
         };
-        let incrs = known.as_ref().map(|state| state.incrs.clone()).unwrap_or_default();
         let mut state = state_of(&core.stream, incrs);
         let length = file.len().unwrap_or(0);
         let offset = core.stream.offset();
         let start = match state.start_of(sequence) {
             Some(start) => start,
             None => {
-                let start = offset.saturating_sub(length);
-                state.incrs.push(IncrStart { sequence, offset: start });
-                start
+                state.incrs.push(IncrStart { sequence, offset });
+                offset
             }
         };
         files.save_state(&state)?;
@@ -200,15 +150,9 @@ impl Server {
         self.persistence.aof_is_on.store(true, Relaxed);
         *self.persistence.aof.lock() = Some(AofWriter {
             files: Arc::new(Mutex::new(files)),
-            file,
-            unsynced: Vec::new(),
+            file: Writer::new(file, start, offset, length),
             state,
-            start,
-            written: offset,
-            length,
-            pending: Vec::new(),
-            annotated_seconds: 0,
-            is_torn: false,
+            is_disowned: false,
             awaits_base: false,
         });
         Ok(())
@@ -218,7 +162,7 @@ impl Server {
         let is_rdb = self.config().aof_use_rdb_preamble;
         let rewrite = Rewrite { base: files.temporary_base(), is_rdb, kept: Kept::Nothing };
         files.create_dir()?;
-        self.write_base(&self.moment(core), &rewrite, &AtomicU64::new(0), &AtomicBool::new(false))?;
+        self.write_base(self.moment(core), &rewrite, &AtomicU64::new(0), &AtomicBool::new(false))?;
         files.finish_rewrite(Kept::Nothing, is_rdb)?;
         if let Some(base) = files.manifest().base() {
             tracing::info!("Creating AOF base file {} on server start", base.name);
@@ -299,7 +243,7 @@ impl Server {
     }
 
     /// The manifest and the state of the open AOF.
-    fn aof_names(&self) -> Option<Arc<Mutex<AofFiles>>> {
+    pub(super) fn aof_names(&self) -> Option<Arc<Mutex<AofFiles>>> {
         self.persistence.aof.lock().as_ref().map(|writer| writer.files.clone())
     }
 
@@ -310,36 +254,62 @@ impl Server {
     pub fn write_aof(&self, bytes: &[u8]) {
         let mut aof = self.persistence.aof.lock();
         if let Some(writer) = &mut *aof {
-            writer.pending.extend_from_slice(bytes);
-            self.write_pending(writer);
+            writer.file.push(bytes);
+            self.write_in_turn(writer);
         }
     }
 
-    fn write_pending(&self, writer: &mut AofWriter) {
+    /// Writes what is pending, unless it would have to wait for the disk.
+    fn write_in_turn(&self, writer: &mut AofWriter) {
+        let persistence = &self.persistence;
+        let is_busy = persistence.aof_is_syncing.load(Relaxed)
+            && self.config().appendfsync != AppendFsync::Always
+            && writer.file.pending() > 0;
+        match writer.file.turn(is_busy, self.uptime_ms()) {
+            Turn::Later => return,
+            Turn::Now => {}
+            Turn::Overdue => {
+                persistence.aof_delayed_syncs.fetch_add(1, Relaxed);
+                tracing::info!(
+                    "Asynchronous AOF fsync is taking too long (disk is busy?). Writing the AOF buffer without waiting for fsync to complete, this may slow down the server."
+                );
+            }
+        }
+        // What went wrong was logged.
+        let _ = self.write_pending(writer, Writer::write);
+    }
+
+    /// Writes all of what is pending, or some of it, and says whether there may be more.
+    pub(super) fn write_pending<T>(
+        &self,
+        writer: &mut AofWriter,
+        write: impl FnOnce(&mut Writer, Option<u64>) -> io::Result<T>,
+    ) -> io::Result<T> {
         let config = self.config();
-        let pause_us = self.persistence.aof_pause_us.load(Relaxed);
-        if pause_us > 0 && !writer.pending.is_empty() {
+        let persistence = &self.persistence;
+        let pause_us = persistence.aof_pause_us.load(Relaxed);
+        if pause_us > 0 && writer.file.pending() > 0 {
             std::thread::sleep(std::time::Duration::from_micros(pause_us));
         }
-        let began = self.latency.begin();
-        let written = self.append_pending(writer, config.aof_timestamp_enabled);
+        let (began, before) = (self.latency.begin(), writer.file.length());
+        let written = write(&mut writer.file, config.aof_timestamp_enabled.then(|| self.now_ms() / 1000));
         self.latency.end(event::AOF_WRITE, began, self.now_ms());
-        let result = written.and_then(|()| {
+        persistence.aof_size.fetch_add(writer.file.length() - before, Relaxed);
+        let result = written.and_then(|written| {
             if config.appendfsync == AppendFsync::Always && !self.spares_disk() {
                 let began = self.latency.begin();
-                sync_all(writer)?;
+                writer.file.sync()?;
                 self.latency.end(event::AOF_FSYNC_ALWAYS, began, self.now_ms());
-                self.persistence.note_synced(self.persistence.aof_history.load(Relaxed), writer.written);
+                persistence.note_synced(persistence.aof_history.load(Relaxed), writer.file.written());
             }
-            Ok(())
+            Ok(written)
         });
-        let was_ok = self.persistence.aof_write_ok.swap(result.is_ok(), Relaxed);
-        if let Err(error) = result {
+        let was_ok = persistence.aof_write_ok.swap(result.is_ok(), Relaxed);
+        if let Err(error) = &result {
             if was_ok {
                 tracing::warn!("Error writing to the AOF file: {error}");
             }
-            *self.persistence.aof_error.lock() = words_of(&error);
-            cut_off(writer);
+            *persistence.aof_error.lock() = words_of(error);
             if config.appendfsync == AppendFsync::Always {
                 tracing::error!(
                     "Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting..."
@@ -347,36 +317,10 @@ impl Server {
                 std::process::exit(1);
             }
         }
-        if was_ok != self.persistence.aof_write_ok.load(Relaxed) {
+        if was_ok != result.is_ok() {
             self.note_disk();
         }
-    }
-
-    /// Appends what is pending, behind an annotation of the time if the second is a new one.
-    fn append_pending(&self, writer: &mut AofWriter, annotate: bool) -> io::Result<()> {
-        if writer.is_torn {
-            writer.file.truncate(writer.length)?;
-            writer.is_torn = false;
-        }
-        let now_seconds = self.now_ms() / 1000;
-        if annotate && writer.annotated_seconds < now_seconds && !writer.pending.is_empty() {
-            let annotation = annotation(now_seconds);
-            append_all(&mut *writer.file, annotation.as_bytes())?;
-            writer.annotated_seconds = now_seconds;
-            self.note_appended(writer, annotation.len());
-        }
-        append_all(&mut *writer.file, &writer.pending)?;
-        let length = writer.pending.len();
-        writer.written += length as u64;
-        writer.pending.clear();
-        writer.pending.shrink_to(MOST_SPARE_BYTES);
-        self.note_appended(writer, length);
-        Ok(())
-    }
-
-    fn note_appended(&self, writer: &mut AofWriter, length: usize) {
-        writer.length += length as u64;
-        self.persistence.aof_size.fetch_add(length as u64, Relaxed);
+        result
     }
 
     /// Does the disk belong to what is saved in the background (`no-appendfsync-on-rewrite`)?
@@ -384,53 +328,75 @@ impl Server {
         self.config().no_appendfsync_on_rewrite && self.persistence.saving().is_some()
     }
 
-    /// Once a second: what was written is brought to the disk, if `appendfsync` is everysec; what could not be written
-    /// is tried again.
+    /// Once in a while: what could not be written, or has waited for long enough, is written.
+    pub fn write_what_waits(&self) {
+        let mut aof = self.persistence.aof.lock();
+        if let Some(writer) = &mut *aof
+            && (writer.file.pending() > 0 || !self.persistence.aof_write_ok.load(Relaxed))
+        {
+            self.write_in_turn(writer);
+        }
+    }
+
+    /// Once a second: what was written is brought to the disk, if `appendfsync` is everysec.
     pub fn sync_aof(self: &Arc<Self>) {
+        let is_synced = self.persistence.aof.lock().as_ref().is_none_or(|writer| writer.file.is_synced());
+        if self.config().appendfsync == AppendFsync::No || is_synced || self.spares_disk() {
+            return;
+        }
+        if let Some(syncing) = self.begin_syncing() {
+            spawn("aof-sync", move || {
+                let server = syncing.0.clone();
+                // What went wrong was logged, and is tried again.
+                let _ = server.sync_beside(&syncing);
+                let _nothing_is_held = server.write_what_was_held();
+                drop(syncing);
+            });
+        }
+    }
+
+    /// `None`: somebody has the right.
+    pub(super) fn begin_syncing(self: &Arc<Self>) -> Option<Syncing> {
+        (!self.persistence.aof_is_syncing.swap(true, Relaxed)).then(|| Syncing(self.clone()))
+    }
+
+    /// Brings what was written up to now to the disk, beside those who append.
+    pub(super) fn sync_beside(self: &Arc<Self>, _: &Syncing) -> io::Result<()> {
         let persistence = &self.persistence;
-        let (files, written, history, syncing) = {
-            let mut aof = persistence.aof.lock();
-            let Some(writer) = &mut *aof else { return };
-            if !writer.pending.is_empty() || !persistence.aof_write_ok.load(Relaxed) {
-                self.write_pending(writer);
-            }
-            let is_synced = writer.written == persistence.aof_synced_offset.load(Relaxed);
-            if self.config().appendfsync == AppendFsync::No || is_synced || self.spares_disk() {
-                return;
-            }
-            if persistence.aof_is_syncing.swap(true, Relaxed) {
-                persistence.aof_delayed_syncs.fetch_add(1, Relaxed);
-                return;
-            }
-            let syncing = Syncing(self.clone());
-            let Ok(file) = writer.file.duplicate() else { return };
-            let mut files = std::mem::take(&mut writer.unsynced);
-            files.push(file);
-            (files, writer.written, persistence.aof_history.load(Relaxed), syncing)
+        let (sync, history) = {
+            let aof = persistence.aof.lock();
+            let Some(writer) = &*aof else { return Ok(()) };
+            (writer.file.begin_sync()?, persistence.aof_history.load(Relaxed))
         };
-        spawn("aof-sync", move || {
-            let server = &syncing.0;
-            let synced = files.iter().try_for_each(|file| file.sync_data());
-            let persistence = &server.persistence;
-            if persistence.aof_sync_ok.swap(synced.is_ok(), Relaxed) != synced.is_ok() {
-                if let Err(error) = &synced {
-                    *persistence.aof_error.lock() = words_of(error);
-                }
-                server.note_disk();
+        let synced = sync.run();
+        if persistence.aof_sync_ok.swap(synced.is_ok(), Relaxed) != synced.is_ok() {
+            if let Err(error) = &synced {
+                *persistence.aof_error.lock() = words_of(error);
             }
-            match synced {
-                Ok(()) => {
-                    persistence.note_synced(history, written);
-                    server.acknowledged();
-                }
-                Err(error) => {
-                    tracing::warn!("Fail to fsync the AOF file: {error}");
-                    if let Some(writer) = &mut *persistence.aof.lock() {
-                        writer.unsynced.extend(files);
-                    }
-                }
+            self.note_disk();
+        }
+        if let Err(error) = &synced {
+            tracing::warn!("Fail to fsync the AOF file: {error}");
+            return synced;
+        }
+        if persistence.aof.lock().as_mut().is_some_and(|writer| writer.file.end_sync(&sync)) {
+            persistence.note_synced(history, sync.end());
+            self.acknowledged();
+        }
+        Ok(())
+    }
+
+    /// Writes what has come to lie in memory during a sync: piece by piece, so that nobody has to wait for all of it. As long as
+    /// the AOF stays locked nothing more comes to lie there.
+    pub(super) fn write_what_was_held(&self) -> MutexGuard<'_, Option<AofWriter>> {
+        loop {
+            let mut aof = self.persistence.aof.lock();
+            let more = aof.as_mut().map(|writer| self.write_pending(writer, Writer::write_block));
+            if !matches!(more, Some(Ok(true))) {
+                return aof;
             }
-        });
+            MutexGuard::unlock_fair(aof);
+        }
     }
 
     /// Brings everything to the disk now.
@@ -438,10 +404,10 @@ impl Server {
         let bytes = core.stream.take_for_aof();
         let mut aof = self.persistence.aof.lock();
         let Some(writer) = &mut *aof else { return Ok(()) };
-        writer.pending.extend_from_slice(&bytes);
-        self.write_pending(writer);
-        sync_all(writer)?;
-        self.persistence.note_synced(self.persistence.aof_history.load(Relaxed), writer.written);
+        writer.file.push(&bytes);
+        self.write_pending(writer, Writer::write)?;
+        writer.file.sync()?;
+        self.persistence.note_synced(self.persistence.aof_history.load(Relaxed), writer.file.written());
         Ok(())
     }
 
@@ -455,11 +421,13 @@ impl Server {
         let mut aof = self.persistence.aof.lock();
         let Some(writer) = &mut *aof else { return };
         if !bytes.is_empty() {
-            writer.pending.extend_from_slice(&bytes);
-            self.write_pending(writer);
+            writer.file.push(&bytes);
+            self.write_in_turn(writer);
         }
-        writer.written = core.stream.offset().saturating_sub(writer.pending.len() as u64);
-        writer.state = state_of(&core.stream, std::mem::take(&mut writer.state.incrs));
+        writer.file.renumber(core.stream.offset());
+        if !writer.is_disowned {
+            writer.note_names(&core.stream);
+        }
         save_state(&files, writer);
     }
 
@@ -469,273 +437,11 @@ impl Server {
         let files = files.lock();
         let mut aof = self.persistence.aof.lock();
         let Some(writer) = &mut *aof else { return };
+        writer.is_disowned = true;
         writer.state.replid = replid.as_bytes().to_vec();
         writer.state.replid2 = crate::stream::NO_REPLID.to_vec();
         writer.state.second_offset = None;
         save_state(&files, writer);
-    }
-
-    // ---- Rewrites ----
-
-    /// BGREWRITEAOF, or turning the AOF on. Without an AOF only a base is written. `false`: something is being saved
-    /// already.
-    pub fn rewrite_aof(self: &Arc<Self>, core: &mut Core) -> Result<bool, AofError> {
-        let Some(saving) = self.begin_saving(SavingKind::Aof, core.keyspace.len() as u64) else {
-            return Ok(false);
-        };
-        let persistence = &self.persistence;
-        let rewrite = match self.begin_rewrite(core) {
-            Ok(rewrite) => rewrite,
-            Err(error) => {
-                *persistence.saving.lock() = None;
-                persistence.last_rewrite_ok.store(false, Relaxed);
-                persistence.rewrite_limit.lock().failures += 1;
-                tracing::warn!("{error}");
-                return Err(error);
-            }
-        };
-        persistence.rewrite_is_scheduled.store(false, Relaxed);
-        persistence.rewrites.fetch_add(1, Relaxed);
-        let moment = self.moment(core);
-        let offset = moment.offset;
-        tracing::info!("Background append only file rewriting started by pid {}", std::process::id());
-        let server = self.clone();
-        self.spawn_saving("aof-rewrite", move || {
-            let result = server.write_base(&moment, &rewrite, &saving.keys_written, &saving.cancelled);
-            drop(moment);
-            let result = result.and_then(|()| {
-                tracing::info!("Background AOF rewrite terminated with success");
-                server.end_rewrite(&rewrite, &saving)
-            });
-            if result.is_ok() && rewrite.kept != Kept::Nothing {
-                // It may have been disowned until now.
-                server.note_history(&mut server.core.write());
-                server.persistence.base_is_complete(offset);
-                server.acknowledged();
-            }
-            server.rewrite_ended(&rewrite, &saving, result);
-        });
-        Ok(true)
-    }
-
-    /// Opens the incr file that begins at this moment, if there is to be one.
-    fn begin_rewrite(&self, core: &mut Core) -> Result<Rewrite, AofError> {
-        let is_rdb = self.config().aof_use_rdb_preamble;
-        let names = self.aof_names();
-        let mut files = names.as_ref().map(|files| files.lock());
-        let mut aof = self.persistence.aof.lock();
-        let (files, writer) = match (&mut files, &mut *aof) {
-            (Some(files), Some(writer)) if !writer.awaits_base => (files, writer),
-            _ if !self.persistence.has_aof() => {
-                let files = self.aof_files()?;
-                files.create_dir()?;
-                return Ok(Rewrite { base: files.temporary_base(), is_rdb, kept: Kept::Nothing });
-            }
-            _ => {
-                let writer = self.begin_awaiting_base(core)?;
-                let base = writer.files.lock().temporary_base();
-                *aof = Some(writer);
-                return Ok(Rewrite { base, is_rdb, kept: Kept::Unnamed });
-            }
-        };
-        let bytes = core.stream.take_for_aof();
-        if !bytes.is_empty() {
-            writer.pending.extend_from_slice(&bytes);
-            self.write_pending(writer);
-        }
-        // The old file must be complete before anything comes after it.
-        if !writer.pending.is_empty() || writer.is_torn {
-            return Err(AofError::Io {
-                action: "Can't finish the present",
-                path: "AOF file".into(),
-                source: io::ErrorKind::WriteZero.into(),
-            });
-        }
-        // A replica's stream is its primary's and goes on as it is; the base says in which database.
-        if !self.is_replica() {
-            core.stream.forget_selected();
-        }
-        let (file, sequence) = files.begin_incr()?;
-        // It is brought to the disk before anything of the new one counts as synced, by whoever syncs next: not here, where
-        // everybody waits.
-        let old = std::mem::replace(&mut writer.file, file);
-        writer.unsynced.push(old);
-        writer.start = core.stream.offset();
-        writer.written = writer.start;
-        writer.length = 0;
-        writer.state.incrs.push(IncrStart { sequence, offset: writer.start });
-        files.save_state(&writer.state)?;
-        Ok(Rewrite { base: files.temporary_base(), is_rdb, kept: Kept::From(sequence) })
-    }
-
-    fn begin_awaiting_base(&self, core: &mut Core) -> Result<AofWriter, AofError> {
-        let files = self.aof_files()?;
-        let file = files.begin_unnamed_incr()?;
-        if !self.is_replica() {
-            core.stream.forget_selected();
-        }
-        core.stream.start_aof();
-        // What came before stands in the base.
-        core.stream.take_for_aof();
-        let start = core.stream.offset();
-        Ok(AofWriter {
-            files: Arc::new(Mutex::new(files)),
-            file,
-            unsynced: Vec::new(),
-            state: state_of(&core.stream, Vec::new()),
-            start,
-            written: start,
-            length: 0,
-            pending: Vec::new(),
-            annotated_seconds: 0,
-            is_torn: false,
-            awaits_base: true,
-        })
-    }
-
-    fn write_base(
-        &self,
-        moment: &Moment,
-        rewrite: &Rewrite,
-        progress: &AtomicU64,
-        cancelled: &AtomicBool,
-    ) -> Result<(), AofError> {
-        let path = &rewrite.base;
-        let write = || {
-            let mut out = BufWriter::with_capacity(1 << 18, std::fs::File::create(path)?);
-            if rewrite.is_rdb {
-                self.write_rdb(moment, true, &mut out, progress, cancelled)?;
-            } else {
-                let contents = rdb::Contents {
-                    keyspace: Some(&moment.snapshot),
-                    functions: &moment.functions,
-                    scripts: &moment.scripts,
-                };
-                if self.config().aof_timestamp_enabled {
-                    io::Write::write_all(&mut out, annotation(self.now_ms() / 1000).as_bytes())?;
-                }
-                let mut pace = Pace::new(self, progress, cancelled);
-                rdb::save_as_commands(contents, moment.database, &mut out, &mut |keys| {
-                    pace.key_written(keys)
-                })?;
-            }
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-        };
-        write().map_err(|source| {
-            // The first error is the one to tell of.
-            let _ = std::fs::remove_file(path);
-            AofError::Io { action: "Can't write", path: path.display().to_string(), source }
-        })
-    }
-
-    fn end_rewrite(&self, rewrite: &Rewrite, saving: &Saving) -> Result<(), AofError> {
-        let names = self.aof_names();
-        let is_wanted = names.is_some() || rewrite.kept == Kept::Nothing;
-        if saving.cancelled.load(Relaxed) || !is_wanted {
-            // Nobody waits for it any more.
-            let _ = std::fs::remove_file(&rewrite.base);
-            return Err(AofError::Io {
-                action: "Cancelled",
-                path: rewrite.base.display().to_string(),
-                source: io::ErrorKind::Interrupted.into(),
-            });
-        }
-        let is_open = names.is_some();
-        let names = match names {
-            Some(names) => names,
-            None => Arc::new(Mutex::new(self.aof_files()?)),
-        };
-        let mut files = names.lock();
-        let named = files.finish_rewrite(rewrite.kept, rewrite.is_rdb)?;
-        if let Some(base) = files.manifest().base() {
-            tracing::info!("The new AOF base file is {}", base.name);
-        }
-        if is_open {
-            let state = self.note_rewritten(rewrite, named);
-            if let Some(state) = state {
-                files.save_state(&state)?;
-            }
-            let (_, all) = files.sizes()?;
-            self.persistence.aof_size.store(all, Relaxed);
-            self.persistence.aof_base_size.store(all, Relaxed);
-        } else {
-            // What the stream did since is in no file.
-            files.forget_state()?;
-        }
-        if !self.config().aof_disable_auto_gc {
-            files.delete_history()?;
-        }
-        Ok(())
-    }
-
-    /// Some incr files are gone, or the open one has a name now. Returns the state that says so, to be saved.
-    fn note_rewritten(&self, rewrite: &Rewrite, named: Option<u64>) -> Option<StreamState> {
-        let mut aof = self.persistence.aof.lock();
-        // It may have been turned off in this moment.
-        let writer = aof.as_mut()?;
-        if let Some(sequence) = named {
-            writer.state.incrs = vec![IncrStart { sequence, offset: writer.start }];
-            writer.awaits_base = false;
-        } else if let Kept::From(first) = rewrite.kept {
-            writer.state.incrs.retain(|incr| incr.sequence >= first);
-        }
-        Some(writer.state.clone())
-    }
-
-    fn rewrite_ended(&self, rewrite: &Rewrite, saving: &Saving, result: Result<(), AofError>) {
-        let persistence = &self.persistence;
-        let took = saving.started.elapsed().as_secs() as i64;
-        persistence.last_rewrite_took_seconds.store(took, Relaxed);
-        match &result {
-            Ok(()) => {
-                persistence.rewrite_limit.lock().failures = 0;
-                persistence.last_rewrite_ok.store(true, Relaxed);
-                tracing::info!("Background AOF rewrite finished successfully");
-            }
-            Err(_) if saving.cancelled.load(Relaxed) => {
-                tracing::warn!("Background AOF rewrite terminated by signal 10");
-            }
-            Err(error) => {
-                persistence.rewrite_limit.lock().failures += 1;
-                persistence.last_rewrite_ok.store(false, Relaxed);
-                tracing::warn!("Background AOF rewrite terminated with error: {error}");
-            }
-        }
-        if result.is_err() && rewrite.kept == Kept::Unnamed && persistence.has_aof() {
-            // Without it the AOF is not on.
-            persistence.rewrite_is_scheduled.store(true, Relaxed);
-        }
-    }
-
-    /// BGREWRITEAOF by hand is not held back by earlier failures.
-    pub fn forgive_rewrite_failures(&self) {
-        self.persistence.rewrite_limit.lock().failures = 0;
-    }
-}
-
-/// What the buffer of bytes to be written may keep for itself.
-const MOST_SPARE_BYTES: usize = 1 << 20;
-
-/// A line that loaders skip. Valkey's `valkey-check-aof --truncate-to-timestamp` goes by it.
-fn annotation(unix_seconds: u64) -> String {
-    format!("#TS:{unix_seconds}\r\n")
-}
-
-/// Brings the files to the disk: first the earlier ones, without which the last says nothing.
-fn sync_all(writer: &mut AofWriter) -> io::Result<()> {
-    for file in &writer.unsynced {
-        file.sync_data()?;
-    }
-    writer.unsynced.clear();
-    writer.file.sync_data()
-}
-
-/// Cuts off what was written in part, so that the file ends with a whole command.
-fn cut_off(writer: &mut AofWriter) {
-    writer.is_torn = true;
-    match writer.file.truncate(writer.length) {
-        Ok(()) => writer.is_torn = false,
-        Err(error) => tracing::warn!("Could not remove short write from the append-only file: {error}"),
     }
 }
 
@@ -745,7 +451,7 @@ fn words_of(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-fn save_state(files: &AofFiles, writer: &AofWriter) {
+pub(super) fn save_state(files: &AofFiles, writer: &AofWriter) {
     // The files in the folder are of an earlier AOF as long as ours has no name.
     if !writer.awaits_base
         && let Err(error) = files.save_state(&writer.state)
@@ -754,7 +460,7 @@ fn save_state(files: &AofFiles, writer: &AofWriter) {
     }
 }
 
-fn state_of(stream: &Stream, incrs: Vec<IncrStart>) -> StreamState {
+pub(super) fn state_of(stream: &Stream, incrs: Vec<IncrStart>) -> StreamState {
     StreamState {
         replid: stream.replid().to_vec(),
         replid2: stream.replid2().to_vec(),

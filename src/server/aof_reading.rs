@@ -24,7 +24,7 @@ impl Server {
         let aof = self.persistence.aof.lock();
         let writer = aof.as_ref().filter(|_| is_whole)?;
         let mut from = None;
-        let mut end = writer.end();
+        let mut end = writer.file.written();
         for incr in writer.files_of_the_stream()?.iter().rev() {
             let length = std::fs::metadata(self.incr_path(incr.sequence)).ok().map(|metadata| metadata.len());
             if length.and_then(|length| incr.offset.checked_add(length)) != Some(end) {
@@ -42,9 +42,14 @@ impl Server {
             let aof = self.persistence.aof.lock();
             let Some(writer) = &*aof else { return false };
             let Some(incrs) = writer.files_of_the_stream() else { return false };
+            if position >= writer.file.written() {
+                let already = out.len();
+                writer.file.read_pending(position, most, out);
+                return out.len() > already;
+            }
             let after = incrs.iter().position(|incr| incr.offset > position).unwrap_or(incrs.len());
             let Some(incr) = after.checked_sub(1).and_then(|index| incrs.get(index)) else { return false };
-            (incr.sequence, incr.offset, incrs.get(after).map_or(writer.end(), |next| next.offset))
+            (incr.sequence, incr.offset, incrs.get(after).map_or(writer.file.written(), |next| next.offset))
         };
         let Ok(file) = SystemFileSystem.open(&self.incr_path(sequence), Open::Read) else { return false };
         let left = usize::try_from(end.saturating_sub(position)).unwrap_or(usize::MAX);

@@ -30,6 +30,7 @@ pub async fn run(server: Arc<Server>, _reactor: Rc<Reactor>) {
         }
         delete_expired(&server, Duration::from_millis(250 / u64::from(hz)));
         close_idle(&server);
+        server.write_what_waits();
         if last_second.elapsed() >= Duration::from_secs(1) {
             last_second = Instant::now();
             server.sync_aof();

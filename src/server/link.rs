@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -121,11 +122,21 @@ fn client_of(server: &Server, socket: &TcpStream, address: &Address) -> Client {
     client
 }
 
+/// How long a link works before others get a turn.
+const TURN: Duration = Duration::from_millis(1);
+
 impl Link {
     /// Until the attempt is given up (`Ok`) or the connection fails.
     async fn converse(mut self, orders: &mut UnboundedReceiver<ToLink>) -> io::Result<()> {
         let mut buffer = BytesMut::new();
+        let mut turn_began = Instant::now();
         loop {
+            // While a replica catches up there is always more to read. The runtime's own budget is no help: it lets hundreds
+            // of such turns pass before it looks whether anybody else has sent something.
+            if turn_began.elapsed() > TURN {
+                tokio::task::yield_now().await;
+                turn_began = Instant::now();
+            }
             while let Ok(order) = orders.try_recv() {
                 self.obey(order).await?;
             }

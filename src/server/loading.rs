@@ -21,7 +21,7 @@ use crate::base::file::{FileSystem, Open, SystemFileSystem};
 use crate::keyspace::Keyspace;
 use crate::rdb::{self, Loaded, RdbError};
 use crate::scripting::{Engine, Registry, Script};
-use crate::stream::aof::{AofError, AofFiles, CommandReader, LoadError};
+use crate::stream::aof::{AofError, AofFiles, CommandReader, IncrStart, LoadError};
 
 /// Why a dataset could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -60,15 +60,16 @@ impl Server {
                     config.appenddirname.to_str()
                 );
             }
+            let mut incrs = Vec::new();
             if !files.is_new() {
-                self.load_aof(&files, true)?;
+                incrs = self.load_aof(&files, true)?;
                 tracing::info!(
                     "DB loaded from append only file: {:.3} seconds",
                     began.elapsed().as_secs_f64()
                 );
             }
             let mut core = self.core.write();
-            self.open_aof(&mut core, files)?;
+            self.open_aof(&mut core, files, incrs)?;
             return Ok(());
         }
         self.load_rdb_at_start()
@@ -209,7 +210,8 @@ impl Server {
     // ---- The AOF ----
 
     /// Loads the base and all incr files, and the stream's history with them if `goes_on`: its bytes fill the backlog again.
-    fn load_aof(self: &Arc<Self>, files: &AofFiles, goes_on: bool) -> Result<(), LoadingError> {
+    /// Returns where in the stream each incr file begins.
+    fn load_aof(self: &Arc<Self>, files: &AofFiles, goes_on: bool) -> Result<Vec<IncrStart>, LoadingError> {
         let (base_bytes, all_bytes) = files.sizes()?;
         let state = files.load_state();
         let manifest = files.manifest().clone();
@@ -251,10 +253,12 @@ impl Server {
         let progress = &self.persistence.loading;
         progress.total_bytes.store(all_bytes, Relaxed);
         progress.loaded_bytes.store(base_bytes, Relaxed);
-        let last = manifest.incrs().last().map(|incr| incr.sequence);
+        let last = files.last_written()?;
+        let mut starts = Vec::new();
         for incr in manifest.incrs() {
             let began = Instant::now();
             let is_last = Some(incr.sequence) == last;
+            starts.push(IncrStart { sequence: incr.sequence, offset: self.core.read().stream.offset() });
             self.load_commands(files, &incr.name, 0, is_last, goes_on, &reactor, &mut session)?;
             tracing::info!(
                 "DB loaded from incr file {}: {:.3} seconds",
@@ -266,7 +270,7 @@ impl Server {
         if goes_on && last.is_some() {
             self.core.write().stream.append_received(b"", Some(session.database));
         }
-        Ok(())
+        Ok(starts)
     }
 
     pub fn loader_session(&self) -> Session {
@@ -450,7 +454,7 @@ impl Server {
         let loaded =
             self.aof_files().map_err(LoadingError::from).and_then(|files| self.load_aof(&files, false));
         self.conditions.set(Conditions::LOADING, false);
-        loaded
+        loaded.map(drop)
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod admission;
 mod aof;
 mod aof_reading;
+mod aof_rewriting;
 mod apply;
 pub mod blocking;
 pub mod call;
@@ -48,6 +49,7 @@ pub mod session;
 pub mod shutdown;
 pub mod start;
 pub mod stats;
+mod steady_file;
 pub mod table;
 mod transaction;
 pub mod users;
@@ -328,6 +330,7 @@ pub fn keyspace_settings(config: &Config) -> Settings {
             eviction: config.lazyfree_lazy_eviction,
         },
         max_string_length: config.proto_max_bulk_len as usize,
+        takes_other_versions: config.rdb_version_check == config::RdbVersionCheck::Relaxed,
     }
 }
 

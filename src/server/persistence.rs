@@ -3,7 +3,7 @@
 //! Everything that takes long runs on a thread over a snapshot; nothing forks. Invariant: at most one save or rewrite goes
 //! on in the background, and two that write at the same time have temporary files of different names.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -13,15 +13,18 @@ use parking_lot::Mutex;
 
 use super::Server;
 use super::admission::Conditions;
-use super::aof::{AofWriter, RewriteLimit};
+use super::aof::AofWriter;
+use super::aof_rewriting::RewriteLimit;
 use super::command_line::VALKEY_VERSION;
 use super::config::MaxmemoryPolicy;
 use super::core::Core;
+use super::steady_file::SteadyFile;
 use crate::base::file::{FileSystem, SystemFileSystem};
 use crate::keyspace::Snapshot;
 use crate::protocol::ErrorReply;
 use crate::rdb;
 use crate::scripting::{Origin, Registry, Script};
+use crate::types::dictionary;
 
 /// What INFO persistence shows, and what is going on.
 #[derive(Debug)]
@@ -42,8 +45,10 @@ pub struct Persistence {
     pub changes_at_save: AtomicU64,
     pub last_save_ok: AtomicBool,
     pub last_save_took_seconds: AtomicI64,
+    pub last_save_copied_bytes: AtomicU64,
     pub last_rewrite_ok: AtomicBool,
     pub last_rewrite_took_seconds: AtomicI64,
+    pub last_rewrite_copied_bytes: AtomicU64,
     pub aof_write_ok: AtomicBool,
     /// Did the last sync in the background succeed?
     pub(super) aof_sync_ok: AtomicBool,
@@ -53,7 +58,7 @@ pub struct Persistence {
     pub aof_pause_us: AtomicU64,
     /// A thread is bringing the AOF to the disk.
     pub aof_is_syncing: AtomicBool,
-    /// How often that was still so when it was time for the next.
+    /// How often something was written all the same, since that took too long.
     pub aof_delayed_syncs: AtomicU64,
     pub(super) rewrite_limit: Mutex<RewriteLimit>,
     pub rewrite_is_scheduled: AtomicBool,
@@ -88,6 +93,14 @@ pub struct Saving {
     pub cancelled: Arc<AtomicBool>,
     pub keys_written: Arc<AtomicU64>,
     pub keys_total: u64,
+    copied_before: u64,
+}
+
+impl Saving {
+    /// Bytes of the dataset's tables that were copied since it began.
+    pub fn copied_bytes(&self) -> u64 {
+        dictionary::copied_bytes() - self.copied_before
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,8 +129,10 @@ impl Default for Persistence {
             changes_at_save: AtomicU64::new(0),
             last_save_ok: AtomicBool::new(true),
             last_save_took_seconds: AtomicI64::new(-1),
+            last_save_copied_bytes: AtomicU64::new(0),
             last_rewrite_ok: AtomicBool::new(true),
             last_rewrite_took_seconds: AtomicI64::new(-1),
+            last_rewrite_copied_bytes: AtomicU64::new(0),
             aof_write_ok: AtomicBool::new(true),
             rewrite_is_scheduled: AtomicBool::new(false),
             save_is_scheduled: AtomicBool::new(false),
@@ -167,7 +182,7 @@ impl Server {
     /// Writes a moment as RDB. `progress` counts keys; `cancelled` ends it.
     pub fn write_rdb(
         &self,
-        moment: &Moment,
+        moment: Moment,
         as_base: bool,
         out: &mut dyn Write,
         progress: &AtomicU64,
@@ -199,7 +214,7 @@ impl Server {
             ),
         };
         let contents = rdb::Contents {
-            keyspace: Some(&moment.snapshot),
+            keyspace: Some(moment.snapshot),
             functions: &moment.functions,
             scripts: &moment.scripts,
         };
@@ -210,17 +225,16 @@ impl Server {
     /// Saves a moment into the file at `path`: written beside it, synced, then renamed.
     fn save_file(
         &self,
-        moment: &Moment,
+        moment: Moment,
         path: &Path,
         temporary: &Path,
         progress: &AtomicU64,
         cancelled: &AtomicBool,
     ) -> io::Result<()> {
         let written = (|| {
-            let file = std::fs::File::create(temporary)?;
-            let mut out = BufWriter::with_capacity(1 << 18, file);
+            let mut out = SteadyFile::create(temporary, self.config().rdb_save_incremental_fsync)?;
             self.write_rdb(moment, false, &mut out, progress, cancelled)?;
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            out.finish()?;
             std::fs::rename(temporary, path)?;
             SystemFileSystem
                 .sync_dir(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))
@@ -239,13 +253,13 @@ impl Server {
     /// SAVE: blocks until the dataset is on the disk.
     pub fn save_now(&self, core: &Core) -> io::Result<()> {
         let moment = self.moment(core);
-        let result = self.save_moment(&moment, &AtomicBool::new(false));
+        let result = self.save_moment(moment, &AtomicBool::new(false));
         self.saved(&result, core.writes.changes, None);
         result
     }
 
     /// Writes the RDB file on the calling thread.
-    pub fn save_moment(&self, moment: &Moment, cancelled: &AtomicBool) -> io::Result<()> {
+    pub fn save_moment(&self, moment: Moment, cancelled: &AtomicBool) -> io::Result<()> {
         self.save_file(moment, &self.rdb_path(), &temporary_save(), &AtomicU64::new(0), cancelled)
     }
 
@@ -320,6 +334,7 @@ impl Server {
             cancelled: Arc::default(),
             keys_written: Arc::default(),
             keys_total,
+            copied_before: dictionary::copied_bytes(),
         };
         *saving = Some(new.clone());
         self.persistence.moments.fetch_add(1, Relaxed);
@@ -338,18 +353,18 @@ impl Server {
         let server = self.clone();
         self.spawn_saving("bgsave", move || {
             let result = server.save_file(
-                &moment,
+                moment,
                 &server.rdb_path(),
                 &temporary_background_save(),
                 &saving.keys_written,
                 &saving.cancelled,
             );
-            drop(moment);
             if saving.cancelled.load(Relaxed) {
                 tracing::warn!("Background saving terminated by signal 10");
                 *server.persistence.saving.lock() = None;
                 return;
             }
+            server.persistence.last_save_copied_bytes.store(saving.copied_bytes(), Relaxed);
             server.saved(&result, changes, Some(saving.started.elapsed()));
             match result {
                 Ok(()) => tracing::info!("Background saving terminated with success"),
@@ -366,6 +381,7 @@ impl Server {
         spawn(name, move || {
             let _place = place;
             super::log::mark_background_thread();
+            super::process::give_way();
             work();
         });
     }

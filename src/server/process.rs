@@ -28,6 +28,51 @@ pub fn purge_allocator() -> bool {
     unsafe { tikv_jemalloc_sys::mallctl(name.as_ptr(), none, no_length, none, 0) == 0 }
 }
 
+/// A part of a file's writeout, as far as the system can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writeout {
+    /// Begins, without waiting.
+    Start,
+    /// Has ended when the call returns.
+    Finish,
+}
+
+/// Lets the system bring these bytes of a file, at least one, but not its length, to the disk. Where it cannot be told that, nothing happens.
+pub fn write_out(file: &std::fs::File, offset: u64, length: u64, writeout: Writeout) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else { return Ok(()) };
+        let start = libc::SYNC_FILE_RANGE_WRITE;
+        let finish = start | libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        let flags = if writeout == Writeout::Start { start } else { finish };
+        // SAFETY: it takes numbers only, and the file is open as long as it is borrowed.
+        if unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, flags) } != 0 {
+            let error = std::io::Error::last_os_error();
+            let is_unable =
+                [libc::ENOSYS, libc::EINVAL, libc::ESPIPE].map(Some).contains(&error.raw_os_error());
+            return if is_unable { Ok(()) } else { Err(error) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, length, writeout);
+    Ok(())
+}
+
+/// Lets the calling thread give way to the others, as far as the system can be told: it works for a long time, and they are
+/// waited for.
+pub fn give_way() {
+    #[cfg(target_os = "linux")]
+    {
+        // About a third of the share of the others, where there are fewer processors than work.
+        const NICE: libc::c_int = 5;
+        // SAFETY: it takes numbers only; 0 is the calling thread.
+        unsafe {
+            libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+        }
+    }
+}
+
 /// Stops the process until somebody sends it SIGCONT.
 pub fn stop() {
     // SAFETY: it takes a number only.

@@ -133,7 +133,7 @@ pub fn stream_snapshot(
     start(server, transfer, move || {
         let mut fan = Fan::new(replicas);
         write!(fan, "$EOF:{mark}\r\n")?;
-        owner.write_rdb(&moment, false, &mut fan, &AtomicU64::new(0), &flag)?;
+        owner.write_rdb(moment, false, &mut fan, &AtomicU64::new(0), &flag)?;
         fan.write_all(mark.as_str().as_bytes())?;
         fan.finish()
     });
@@ -147,7 +147,7 @@ pub fn prepare_snapshot(server: &Arc<Server>, transfer: TransferId, moment: Mome
     let (owner, flag, file) = (server.clone(), cancelled.clone(), path.clone());
     start(server, transfer, move || {
         let mut out = io::BufWriter::with_capacity(1 << 18, std::fs::File::create(&file)?);
-        let written = owner.write_rdb(&moment, false, &mut out, &AtomicU64::new(0), &flag);
+        let written = owner.write_rdb(moment, false, &mut out, &AtomicU64::new(0), &flag);
         if written.is_err() || flag.load(Relaxed) {
             let _ = std::fs::remove_file(&file);
         }
@@ -170,7 +170,10 @@ fn start(server: &Arc<Server>, transfer: TransferId, make: impl FnOnce() -> io::
     };
     let thread = std::thread::Builder::new().name("sync".into());
     // Without a thread the replicas time out and ask again.
-    if let Err(error) = thread.spawn(move || make().unwrap_or_else(fail)) {
+    if let Err(error) = thread.spawn(move || {
+        super::process::give_way();
+        make().unwrap_or_else(fail)
+    }) {
         tracing::error!("Cannot start a thread for a full sync: {error}");
     }
 }

@@ -321,7 +321,7 @@ impl Server {
         // On a thread, so that a signal can still end it. Writes are paused meanwhile.
         let (server, (sender, saved)) = (self.clone(), tokio::sync::oneshot::channel());
         let begun = std::thread::Builder::new().name("final-save".into()).spawn(move || {
-            let result = server.save_moment(&moment, &AtomicBool::new(false));
+            let result = server.save_moment(moment, &AtomicBool::new(false));
             server.saved(&result, changes, None);
             // The process ends otherwise.
             sender.send(result.is_ok()).ok();

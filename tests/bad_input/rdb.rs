@@ -30,7 +30,8 @@ fn load(mut bytes: &[u8]) -> Result<rdb::Loaded, rdb::RdbError> {
 fn load_and_use(bytes: &[u8]) -> bool {
     let Ok(loaded) = load(bytes) else { return false };
     let functions = Default::default();
-    let contents = rdb::Contents { keyspace: Some(&loaded.keyspace), functions: &functions, scripts: &[] };
+    let contents =
+        rdb::Contents { keyspace: Some(loaded.keyspace.snapshot()), functions: &functions, scripts: &[] };
     let options =
         rdb::SaveOptions { compression: true, checksum: true, aux: &[], now_ms: 1_000_000, access: true };
     let mut written = Vec::new();

@@ -50,6 +50,11 @@ impl Program {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// The same, started by a script that gets its arguments.
+    pub fn through(&self, script: PathBuf) -> Program {
+        Program { path: script, ours: self.ours }
+    }
 }
 
 /// A real server of the wanted version. Without one the test is left out, which is said where nobody can overlook

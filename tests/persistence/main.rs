@@ -8,6 +8,8 @@ mod crashes;
 mod migrate;
 mod saving;
 mod shutdown;
+#[cfg(target_os = "linux")]
+mod slow_disk;
 
 use std::process::Command;
 

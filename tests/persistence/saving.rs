@@ -23,8 +23,10 @@ fn a_failed_save_stops_writes_until_one_succeeds() {
         "{refused}"
     );
     assert!(refused.ends_with("Please check the Valkey logs for details about the RDB error."), "{refused}");
+    assert_eq!(client.call("PING").text(), refused);
     assert_eq!(client.call("GET k").text(), "1");
     client.ok("CONFIG SET stop-writes-on-bgsave-error no");
+    client.ok("PING");
     client.ok("SET k 2");
     client.ok("CONFIG SET stop-writes-on-bgsave-error yes");
     assert!(client.call("SET k 3").is_error());

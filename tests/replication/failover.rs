@@ -360,6 +360,10 @@ fn a_failover_outlives_restarts() {
     primary.client().ok("FAILOVER");
     wait_until("the replica has the role", || replica.info("role") == "master");
     primary.wait_for_link();
+    // A process that is killed loses what waits for the disk, and a base that is not whole.
+    wait_until("its AOF is whole", || {
+        replica.info("aof_rewrite_in_progress") == "0" && replica.info("aof_buffer_length") == "0"
+    });
     replica.kill();
     replica.restart();
     assert_eq!(replica.info("role"), "master");

@@ -117,7 +117,7 @@ fn restore(transaction: &mut WriteTxn<'_>, args: &Args<'_>) -> CommandResult<'st
     }
     let ttl = parse_i64(args[2]).ok_or(ErrorReply::NOT_AN_INTEGER)?;
     let ttl = u64::try_from(ttl).map_err(|_| ErrorReply::new("ERR Invalid TTL value, must be >= 0"))?;
-    let entry = rdb::restore(payload, key, &transaction.limits(), true).map_err(|error| match error {
+    let entry = rdb::restore(payload, key, transaction.settings()).map_err(|error| match error {
         RdbError::Signature | RdbError::Version(_) | RdbError::Checksum { .. } => {
             ErrorReply::new("ERR DUMP payload version or checksum are wrong")
         }

@@ -206,8 +206,9 @@ fn restore(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {
         },
         _ => return Err(super::wrong_subcommand_arguments(call)),
     };
-    let codes = rdb::restore_functions(call.args[2])
-        .map_err(|_| ErrorReply::new("ERR DUMP payload version or checksum are wrong"))?;
+    let codes =
+        rdb::restore_functions(call.args[2], &super::super::keyspace_settings(&call.server().config()))
+            .map_err(|_| ErrorReply::new("ERR DUMP payload version or checksum are wrong"))?;
     let mut restored = Registry::default();
     for code in &codes {
         let mut engine = call.executor.reactor.engine.borrow_mut();

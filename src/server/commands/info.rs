@@ -228,8 +228,9 @@ fn persistence(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     let loading = server.conditions.has(Conditions::LOADING);
     lines.put("loading", u8::from(loading));
     lines.put("async_loading", u8::from(server.conditions.has(Conditions::ASYNC_LOADING)));
-    lines.put("current_cow_peak", 0);
-    lines.put("current_cow_size", 0);
+    let copied = saving.as_ref().map_or(0, Saving::copied_bytes);
+    lines.put("current_cow_peak", copied);
+    lines.put("current_cow_size", copied);
     lines.put("current_cow_size_age", 0);
     let (written, total) =
         saving.as_ref().map_or((0, 0), |saving| (saving.keys_written.load(Relaxed), saving.keys_total));
@@ -245,7 +246,7 @@ fn persistence(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("rdb_last_bgsave_time_sec", persistence.last_save_took_seconds.load(Relaxed));
     lines.put("rdb_current_bgsave_time_sec", seconds(of(SavingKind::Rdb)));
     lines.put("rdb_saves", persistence.saves.load(Relaxed));
-    lines.put("rdb_last_cow_size", 0);
+    lines.put("rdb_last_cow_size", persistence.last_save_copied_bytes.load(Relaxed));
     lines.put("rdb_last_load_keys_expired", persistence.loading.keys_expired.load(Relaxed));
     lines.put("rdb_last_load_keys_loaded", persistence.loading.keys_loaded.load(Relaxed));
     let has_aof = persistence.has_aof();
@@ -257,12 +258,12 @@ fn persistence(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
     lines.put("aof_last_bgrewrite_status", word(persistence.last_rewrite_ok.load(Relaxed)));
     lines.put("aof_rewrites", persistence.rewrites.load(Relaxed));
     lines.put("aof_last_write_status", word(persistence.aof_write_ok.load(Relaxed)));
-    lines.put("aof_last_cow_size", 0);
+    lines.put("aof_last_cow_size", persistence.last_rewrite_copied_bytes.load(Relaxed));
     if has_aof {
         lines.put("aof_current_size", persistence.aof_size.load(Relaxed));
         lines.put("aof_base_size", persistence.aof_base_size.load(Relaxed));
         lines.put("aof_pending_rewrite", u8::from(persistence.rewrite_is_scheduled.load(Relaxed)));
-        lines.put("aof_buffer_length", 0);
+        lines.put("aof_buffer_length", persistence.aof_pending());
         lines.put("aof_pending_bio_fsync", u8::from(persistence.aof_is_syncing.load(Relaxed)));
         lines.put("aof_delayed_fsync", persistence.aof_delayed_syncs.load(Relaxed));
     }

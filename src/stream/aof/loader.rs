@@ -131,7 +131,9 @@ impl CommandReader {
     /// Reads on; `false` at the end of the file.
     fn fill(&mut self, least: u64) -> Result<bool, LoadError> {
         let have = self.buffer.len();
-        let want = least.clamp(CHUNK, 64 * CHUNK) as usize;
+        // Of a small file no more than there is; one that still grows is read on from here.
+        let left = self.file.len()?.saturating_sub(self.next).max(1);
+        let want = least.clamp(CHUNK, 64 * CHUNK).min(left) as usize;
         self.buffer.resize(have + want, 0);
         let read = self.file.read_at(&mut self.buffer[have..], self.next);
         let count = *read.as_ref().unwrap_or(&0);

@@ -7,9 +7,12 @@
 //! Invariants: the manifest on disk always names files that exist and are whole; it is replaced atomically; a file is
 //! deleted only when no manifest names it any more.
 
+#[cfg(test)]
+mod crash_tests;
 mod loader;
 mod manifest;
 mod state;
+mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +21,7 @@ use std::sync::Arc;
 pub use loader::{CommandReader, LoadError, LoadedCommand};
 pub use manifest::{FileKind, Manifest, ManifestError, NamedFile};
 pub use state::{IncrStart, StreamState};
+pub use writer::{Sync, Turn, Writer, annotation};
 
 use crate::base::file::{self, File, FileSystem, Open};
 
@@ -160,7 +164,8 @@ impl AofFiles {
             .map_err(failed("Can't write the AOF manifest", &path))
     }
 
-    /// Begins a new incr file; the manifest names it when this returns.
+    /// Begins a new incr file; the manifest names it when this returns. What is written until the writer
+    /// [goes on](Writer::rotate) in it still goes to the one before.
     pub fn begin_incr(&mut self) -> Result<(Box<dyn File>, u64), AofError> {
         self.create_dir()?;
         let sequence = self.manifest.next_incr_sequence();
@@ -204,6 +209,30 @@ impl AofFiles {
         let file =
             self.files.open(&path, Open::Append).map_err(failed("Can't open the append-only file", &path))?;
         Ok(Some((file, last.sequence)))
+    }
+
+    /// The incr file that a crash may have torn: the last that holds anything. Those behind it were named for a rewrite that did
+    /// not get to write into them.
+    pub fn last_written(&self) -> Result<Option<u64>, AofError> {
+        let incrs = self.manifest.incrs();
+        for incr in incrs.iter().rev() {
+            let path = self.path(&incr.name);
+            if self.files.len(&path).map_err(failed("Can't look at", &path))?.is_some_and(|length| length > 0)
+            {
+                return Ok(Some(incr.sequence));
+            }
+        }
+        Ok(incrs.last().map(|incr| incr.sequence))
+    }
+
+    /// Brings the incr files to the disk as they are: the process that wrote them may not have come to that.
+    pub fn sync_incrs(&self) -> Result<(), AofError> {
+        for incr in self.manifest.incrs() {
+            let path = self.path(&incr.name);
+            let file = self.files.open(&path, Open::Read);
+            file.and_then(|file| file.sync_data()).map_err(failed("Can't sync", &path))?;
+        }
+        Ok(())
     }
 
     pub fn open_to_read(&self, name: &str) -> Result<Box<dyn File>, AofError> {

@@ -15,6 +15,7 @@
 //! - Between any item's home slot and its actual slot there is no empty slot.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use siphasher::sip::SipHasher13;
 
@@ -50,6 +51,19 @@ pub trait Item: Clone {
 
     /// Starts to load what the item points at into the cache, without waiting.
     fn prefetch(&self) {}
+}
+
+/// Bytes of segments that were copied, in all dictionaries, since somebody else still read them.
+static COPIED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// How many bytes keeping earlier versions has cost so far. The difference between two moments is what a version that was kept
+/// meanwhile cost, but for the values that only it has.
+pub fn copied_bytes() -> u64 {
+    COPIED_BYTES.load(Relaxed)
+}
+
+fn note_copied(bytes: usize) {
+    COPIED_BYTES.fetch_add(bytes as u64, Relaxed);
 }
 
 /// The hash of a key, by SipHash-1-3 under a random seed of the process: a client cannot choose keys that collide.
@@ -249,6 +263,20 @@ impl<T: Item> Dictionary<T> {
     /// another thread by [`std::mem::take`] and drop it there.
     pub fn clear(&mut self) {
         *self = Self::new();
+    }
+
+    /// Calls `each` with all items, until one fails, and gives every segment up as soon as it is through with it: of a clone
+    /// that is read only once, no more is kept than what is still to be read.
+    pub fn consume<E>(self, mut each: impl FnMut(&T) -> Result<(), E>) -> Result<(), E> {
+        let mut segments = self.segments.into_iter();
+        while let Some(segment) = segments.next() {
+            segment.slots().iter().flatten().for_each(T::prefetch);
+            if let Some(next) = segments.as_slice().first() {
+                next.prefetch_count();
+            }
+            segment.slots().iter().flatten().try_for_each(&mut each)?;
+        }
+        Ok(())
     }
 
     /// All items, in no order that means anything.

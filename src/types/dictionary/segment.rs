@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-use super::{Item, hash, prefetch_line};
+use super::{Item, hash, note_copied, prefetch_line};
 
 /// The first segment of a dictionary: 64 bytes, 7 slots.
 pub(super) const FIRST_CLASS: u8 = 6;
@@ -186,6 +186,7 @@ impl<T: Item> Segment<T> {
     #[cold]
     #[inline(never)]
     fn unshare(&mut self) {
+        note_copied(self.allocated_bytes());
         self.slots().iter().flatten().for_each(T::prefetch);
         let mut copy = Segment::new(self.class, self.path);
         copy.slots_mut().clone_from_slice(self.slots());
@@ -298,6 +299,7 @@ impl<T: Item> Segment<T> {
     /// Hands out every item: the items themselves if nobody shares this segment, which is then empty, else clones.
     fn for_each_owned(&mut self, mut f: impl FnMut(T)) {
         if self.is_shared() {
+            note_copied(self.allocated_bytes());
             self.slots().iter().flatten().cloned().for_each(f);
         } else {
             self.len = 0;
