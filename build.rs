@@ -52,8 +52,8 @@ fn lua_source_folder() -> PathBuf {
     let root = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
     let target = env::var_os("TARGET").expect("cargo sets TARGET");
     let output = Command::new(cargo)
-        // Only what this target needs has been downloaded.
-        .args(["metadata", "--format-version", "1", "--offline", "--filter-platform"])
+        // It may have to fetch what only tests need: a build has not done so. Other targets' crates need not be there.
+        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform"])
         .arg(target)
         .current_dir(root)
         .output()

@@ -1,11 +1,11 @@
 //! A dataset as commands: the base of an AOF where `aof-use-rdb-preamble` is `no`.
 //!
 //! Values that commands of plain words build are written as such, in commands of at most 64 elements; others as RESTORE of
-//! their payload. Whoever runs all of it in an empty dataset has the same one.
+//! their payload, in the form that most servers read. Whoever runs all of it in an empty dataset has the same one.
 
 use std::io::{self, Write};
 
-use super::writer::{Contents, dump};
+use super::writer::{Contents, dump_in_old_form};
 use crate::keyspace::{Entry, Snapshot, ValueRef};
 use crate::protocol::encode::append_command;
 use crate::types::element::{Element, TextBuffer};
@@ -85,7 +85,7 @@ fn append_entry(out: &mut Vec<u8>, entry: &Entry) {
             };
             append_parts(out, b"ZADD", key, (0..set.len()).filter_map(pair));
         }
-        ValueRef::Stream(_) => append_command(out, &[b"RESTORE", key, b"0", &dump(entry)]),
+        ValueRef::Stream(_) => append_command(out, &[b"RESTORE", key, b"0", &dump_in_old_form(entry)]),
     }
     if let Some(at_ms) = entry.expire_at_ms() {
         append_command(out, &[b"PEXPIREAT", key, at_ms.to_string().as_bytes()]);

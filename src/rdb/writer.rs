@@ -127,13 +127,24 @@ pub fn save(
 
 /// The payload of DUMP: the value, the version, a checksum.
 pub fn dump(entry: &Entry) -> Vec<u8> {
+    dump_in_form(entry, true)
+}
+
+/// The same, such that Redis 7.0 reads it too: without the times at which a stream's consumers last got entries. Only a
+/// hash with fields that expire has no such form.
+pub(super) fn dump_in_old_form(entry: &Entry) -> Vec<u8> {
+    dump_in_form(entry, false)
+}
+
+fn dump_in_form(entry: &Entry, with_active_times: bool) -> Vec<u8> {
     let mut payload = Vec::new();
     let kind_at = payload.len();
     payload.push(0);
     let packing = &mut Packing::new(true);
     payload[kind_at] = match entry.value() {
         ValueRef::Stream(stream) => {
-            streams::append(&mut payload, stream, streams::has_active_times(stream), packing)
+            let with_active_times = with_active_times && streams::has_active_times(stream);
+            streams::append(&mut payload, stream, with_active_times, packing)
         }
         _ => append_value(&mut payload, entry, packing),
     };

@@ -7,7 +7,7 @@ use super::{LinkState, StreamView};
 use crate::protocol::Reply;
 use std::fmt::Write;
 
-/// Directives that INFO shows and nothing here acts on.
+/// What INFO shows and nothing here acts on, directives mostly.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown {
     /// `replica-priority`.
@@ -18,6 +18,8 @@ pub struct Shown {
     pub announced: bool,
     /// `repl-backlog-size`.
     pub backlog_size: u64,
+    /// Bytes of the primary's stream that have come and are not applied.
+    pub unapplied_bytes: u64,
 }
 
 /// The section `# Replication`, without its title.
@@ -98,9 +100,10 @@ fn write_link(
     let (early, peak) = link.early_bytes();
     write!(
         out,
-        "master_sync_in_progress:{}\r\nslave_read_repl_offset:{end}\r\nslave_repl_offset:{end}\r\n\
+        "master_sync_in_progress:{}\r\nslave_read_repl_offset:{}\r\nslave_repl_offset:{end}\r\n\
          replicas_repl_buffer_size:{early}\r\nreplicas_repl_buffer_peak:{peak}\r\n",
         u8::from(syncing),
+        stream.end.saturating_add(shown.unapplied_bytes),
         end = stream.end
     )?;
     if syncing {

@@ -19,7 +19,7 @@ pub type Attempt = u64;
 
 /// How long a failed attempt waits for the next.
 const RETRY_MS: u64 = 1000;
-/// A link that worked is tried again at once, but not in a tight loop.
+/// A link that worked is tried again at once, and so is a full sync that broke off, but not in a tight loop.
 const RECONNECT_MS: u64 = 100;
 const ACK_PERIOD_MS: u64 = 1000;
 const DUAL_CHANNEL: &[u8] = b"+DUALCHANNELSYNC";
@@ -367,6 +367,7 @@ impl Link {
     /// Closes the socket and plans the next attempt.
     pub(super) fn hang_up(&mut self, turn: &mut Turn<'_>) {
         let worked = matches!(self.phase, Phase::Connected);
+        let broke_off = matches!(self.phase, Phase::Receiving { .. } | Phase::Loading | Phase::Buffering);
         if self.awaits_psync() && matches!(self.purpose, Purpose::Failover { .. } | Purpose::ConfirmFailover)
         {
             // The request may have arrived although its answer did not.
@@ -377,7 +378,7 @@ impl Link {
         }
         self.disconnect(turn);
         // Clients wait for a handover.
-        let hurries = worked || self.purpose != Purpose::Follow;
+        let hurries = worked || broke_off || self.purpose != Purpose::Follow;
         let pause_ms = if hurries { RECONNECT_MS } else { RETRY_MS };
         let earliest_ms = self.last_attempt_ms.map_or(0, |at| at.saturating_add(pause_ms));
         if worked {

@@ -2,8 +2,8 @@
 //!
 //! It knows neither handshakes nor roles: bytes go to the state machine, and what that decides comes back as orders.
 //!
-//! Invariant: a command of the stream is run and its bytes are appended under one hold of the guard, while this attempt
-//! is the one in use.
+//! Invariants: a command of the stream is run and its bytes are appended under one hold of the guard, while this attempt
+//! is the one in use; what a pause holds back is neither run nor appended, nor is anything behind it.
 
 use std::future::poll_fn;
 use std::io::{self, Read};
@@ -21,12 +21,13 @@ use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::sync::oneshot;
 
 use super::Server;
-use super::admission::{find_entry, wrong_arity};
+use super::admission::{Conditions, Hold, find_entry, wrong_arity};
 use super::client::{Client, Close, Traits};
 use super::execute::Executor;
 use super::reactor::{READ_BUFFER, Reactor};
 use super::roles::{GUARD_PAUSE, LinkOrder};
 use super::session::{Origin, Session};
+use crate::command::Flags;
 use crate::protocol::ErrorReply;
 use crate::protocol::request::{Argument, Limits, Parsed, RequestParser};
 use crate::rdb::Loaded;
@@ -50,6 +51,25 @@ const CHUNKS: usize = 16;
 /// A command, as its arguments.
 type Words = Vec<Vec<u8>>;
 
+/// What is applied as a whole: a command, or a transaction's.
+#[derive(Debug, Default)]
+struct Unit {
+    bytes: Vec<u8>,
+    commands: Vec<Words>,
+    is_transaction: bool,
+}
+
+impl Unit {
+    /// Asks for an acknowledgement, which counts the question itself.
+    fn asks(&self) -> bool {
+        !self.is_transaction
+            && self.commands.iter().any(|words| {
+                words[0].eq_ignore_ascii_case(b"replconf")
+                    && words.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"getack"))
+            })
+    }
+}
+
 struct Link {
     server: Arc<Server>,
     reactor: Rc<Reactor>,
@@ -60,8 +80,12 @@ struct Link {
     session: Session,
     input: Vec<u8>,
     parser: RequestParser,
-    /// A transaction whose end has not come: its bytes and its commands.
-    transaction: Option<(Vec<u8>, Vec<Words>)>,
+    /// A transaction whose end has not come.
+    transaction: Option<Unit>,
+    /// What a pause holds back: the next unit to apply.
+    held: Option<Unit>,
+    /// Whether the end of the pause is going to be told.
+    is_waiting: bool,
 }
 
 /// Makes the links that are asked for.
@@ -99,6 +123,8 @@ async fn run(server: Arc<Server>, reactor: Rc<Reactor>, order: LinkOrder) {
                 input: Vec::new(),
                 parser: RequestParser::new(),
                 transaction: None,
+                held: None,
+                is_waiting: false,
             };
             let outcome = link.converse(&mut orders).await;
             server.clients.remove(client.number);
@@ -150,6 +176,8 @@ impl Link {
             if !is_current {
                 return Ok(());
             }
+            let limit = self.server.config().client_query_buffer_limit;
+            let wants_input = wants_input && (self.held.is_none() || self.unapplied() < limit as usize);
             buffer.reserve(READ_BUFFER);
             let loading = async {
                 match &mut self.loading {
@@ -163,6 +191,10 @@ impl Link {
                 client.register(context);
                 if client.closing() == Close::No { Poll::Pending } else { Poll::Ready(()) }
             });
+            let nudged = poll_fn(|context| {
+                client.register(context);
+                if client.has_mail() { Poll::Ready(()) } else { Poll::Pending }
+            });
             tokio::select! {
                 () = killed => {
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "it was closed by a client"));
@@ -171,6 +203,11 @@ impl Link {
                     Some(order) => self.obey(order).await?,
                     None => return Ok(()),
                 },
+                () = nudged => {
+                    self.session.client.take_mail(&mut Vec::new());
+                    self.is_waiting = false;
+                    self.apply(b"").await?;
+                }
                 result = loading => {
                     self.loading = None;
                     self.loader = None;
@@ -216,6 +253,8 @@ impl Link {
         let (report, loading) = oneshot::channel();
         let server = self.server.clone();
         std::thread::Builder::new().name("sync-load".into()).spawn(move || {
+            // What is there is served meanwhile.
+            super::process::give_way();
             let mut input = Pieces { pieces, current: Bytes::new() };
             let loaded = server.read_rdb_from(&mut input, length.unwrap_or(0), false).and_then(|loaded| {
                 server.load_libraries(&Registry::default(), &loaded.libraries)?;
@@ -223,6 +262,10 @@ impl Link {
             });
             // What lies behind the end of the snapshot (nothing, if the primary is right) is swallowed.
             let _ = io::copy(&mut input, &mut io::sink());
+            if let Err(error) = &loaded {
+                // Also when nobody waits for the report any more.
+                tracing::warn!("Internal error in RDB, the snapshot of the primary was not loaded: {error}");
+            }
             report.send(loaded.map_err(|error| error.to_string())).ok();
         })?;
         (self.loader, self.loading) = (Some(feed), Some(loading));
@@ -243,13 +286,41 @@ impl Link {
     }
 
     fn run_commands(&mut self, executor: &mut Executor<'_>) -> io::Result<()> {
-        let server = self.server.clone();
-        let attempt = self.attempt;
-        let mut arguments: Vec<Argument> = Vec::new();
         if let Some(database) = executor.core().stream.selected() {
             self.session.select(database);
         }
-        while server.roles.lock().is_current_link(attempt) {
+        while self.server.roles.lock().is_current_link(self.attempt) {
+            let unit = match self.held.take() {
+                Some(unit) => unit,
+                None => match self.next_unit(executor)? {
+                    Some(unit) => unit,
+                    None => break,
+                },
+            };
+            if self.is_held_back(&unit) {
+                self.held = Some(unit);
+                break;
+            }
+            self.run_unit(executor, &unit);
+        }
+        let consumed = self.parser.consumed();
+        self.parser.discard(consumed);
+        self.input.drain(..consumed);
+        self.session.client.figures.query_buffer.store(self.unapplied(), Relaxed);
+        Ok(())
+    }
+
+    /// Bytes of the stream that have come and are not applied.
+    fn unapplied(&self) -> usize {
+        let kept = [&self.held, &self.transaction];
+        self.input.len() + kept.into_iter().flatten().map(|unit| unit.bytes.len()).sum::<usize>()
+    }
+
+    /// The next whole unit that has come, past lines that are none of the stream.
+    fn next_unit(&mut self, executor: &mut Executor<'_>) -> io::Result<Option<Unit>> {
+        let attempt = self.attempt;
+        let mut arguments: Vec<Argument> = Vec::new();
+        while self.server.roles.lock().is_current_link(attempt) {
             let start = self.parser.consumed();
             if !self.parser.is_inside_request() && self.input.get(start).is_some_and(|byte| *byte != b'*') {
                 let Some(length) = memchr::memchr(b'\n', &self.input[start..]) else { break };
@@ -257,7 +328,7 @@ impl Link {
                 let line: Vec<u8> = self.input.drain(..=start + length).skip(start).collect();
                 let line = line.strip_suffix(b"\n").unwrap_or(&line);
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
-                server.turn(executor.core_mut(), |roles, turn| {
+                self.server.turn(executor.core_mut(), |roles, turn| {
                     roles.replication.link_line(attempt, line, turn)
                 });
                 continue;
@@ -269,7 +340,9 @@ impl Link {
                     let words: Words =
                         arguments.iter().map(|argument| argument.of(&self.input).to_vec()).collect();
                     let bytes = self.input[start..end].to_vec();
-                    self.command(executor, words, &bytes);
+                    if let Some(unit) = self.collect(words, bytes) {
+                        return Ok(Some(unit));
+                    }
                 }
                 Ok(Parsed::Nothing | Parsed::EmptyLine) => {}
                 Ok(Parsed::Incomplete { .. }) => break,
@@ -279,42 +352,62 @@ impl Link {
                 }
             }
         }
-        let consumed = self.parser.consumed();
-        self.parser.discard(consumed);
-        self.input.drain(..consumed);
-        Ok(())
+        Ok(None)
     }
 
-    /// Runs one command, or keeps it until its transaction is whole; then its bytes are part of the stream.
-    fn command(&mut self, executor: &mut Executor<'_>, words: Words, bytes: &[u8]) {
-        let name = words[0].to_ascii_lowercase();
-        if let Some((whole, commands)) = &mut self.transaction {
-            whole.extend_from_slice(bytes);
-            if name != b"exec" {
-                commands.push(words);
-                return;
+    /// Makes a unit of a command, or keeps it until its transaction is whole.
+    fn collect(&mut self, words: Words, bytes: Vec<u8>) -> Option<Unit> {
+        if let Some(unit) = &mut self.transaction {
+            unit.bytes.extend_from_slice(&bytes);
+            if words[0].eq_ignore_ascii_case(b"exec") {
+                return self.transaction.take();
             }
-            let (whole, commands) = self.transaction.take().unwrap_or_default();
+            unit.commands.push(words);
+            return None;
+        }
+        if words[0].eq_ignore_ascii_case(b"multi") {
+            self.transaction = Some(Unit { bytes, commands: Vec::new(), is_transaction: true });
+            return None;
+        }
+        Some(Unit { bytes, commands: vec![words], is_transaction: false })
+    }
+
+    /// Whether a pause holds this unit back. If so, its end will be told.
+    fn is_held_back(&mut self, unit: &Unit) -> bool {
+        let server = self.server.clone();
+        if !server.conditions.has(Conditions::PAUSED) {
+            return false;
+        }
+        let entries = || {
+            let commands = unit.commands.iter();
+            commands.filter_map(|words| {
+                let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                find_entry(&server, &args)
+            })
+        };
+        let writes = entries().any(|entry| entry.flags.has(Flags::WRITE));
+        let may_replicate = entries().any(|entry| entry.flags.has(Flags::MAY_REPLICATE));
+        if !std::mem::replace(&mut self.is_waiting, true) {
+            // First, so that an end between this and the look is told.
+            server.hold(Hold::Pause, &self.session.client);
+        }
+        server.pause_holds(writes, may_replicate)
+    }
+
+    /// Runs a unit; then its bytes are part of the stream.
+    fn run_unit(&mut self, executor: &mut Executor<'_>, unit: &Unit) {
+        let asks = unit.asks();
+        if unit.is_transaction {
             executor.begin_unit();
-            for words in &commands {
-                self.call(executor, words);
-            }
+        }
+        for words in unit.commands.iter().filter(|_| !asks) {
+            self.call(executor, words);
+        }
+        if unit.is_transaction {
             executor.end_unit(&self.session);
-            let database = self.session.database;
-            executor.core_mut().stream.append_received(&whole, Some(database));
-            return;
-        }
-        if name == b"multi" {
-            self.transaction = Some((bytes.to_vec(), Vec::new()));
-            return;
-        }
-        let asks =
-            name == b"replconf" && words.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"getack"));
-        if !asks {
-            self.call(executor, &words);
         }
         let database = self.session.database;
-        executor.core_mut().stream.append_received(bytes, Some(database));
+        executor.core_mut().stream.append_received(&unit.bytes, Some(database));
         if asks {
             let server = self.server.clone();
             server.turn(executor.core_mut(), |roles, turn| roles.replication.acknowledge(turn));

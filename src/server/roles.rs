@@ -37,7 +37,7 @@ use crate::replication::{
     LoadStrategy, Meanwhile, OutputLimit, PrimarySettings, ReplconfReply, Replication, ReplicationId, Role,
     Settings, StreamView, TransferId, Turn,
 };
-use crate::stream::NO_REPLID;
+use crate::stream::{Backlog, NO_REPLID};
 
 /// A connection to a primary that is to be made, on the first reactor.
 #[derive(Debug)]
@@ -345,6 +345,7 @@ impl Server {
                 roles.to_replica(connection, ToReplica::Close);
             }
             Action::StartTransfer { transfer, framing, filter, connections } => {
+                self.persistence.moments.fetch_add(1, Relaxed);
                 let mut moment = self.moment(core);
                 if filter.without_data {
                     let settings = *core.keyspace.settings();
@@ -722,6 +723,11 @@ impl Server {
         if self.stream_end.swap(offset, Relaxed) != offset {
             for client in self.followers.read().iter() {
                 client.nudge();
+            }
+            if core.stream.backlog().is_some_and(Backlog::is_stretched) {
+                // A busy stream would grow until the next turn of the roles by what has been sent long since.
+                let needed = self.roles.lock().replication.primary().oldest_needed();
+                core.stream.keep_from(needed.unwrap_or(u64::MAX));
             }
             if offset >= self.over_limit_at.load(Relaxed) {
                 self.turn(core, |roles, turn| roles.replication.check_limits(turn));

@@ -76,6 +76,11 @@ impl Backlog {
         self.length == 0
     }
 
+    /// Whether much more is kept than the size asks for: a reader was behind when it was last trimmed.
+    pub fn is_stretched(&self) -> bool {
+        self.length >= self.size + BLOCK
+    }
+
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
         self.blocks.iter().map(Vec::capacity).sum()

@@ -108,14 +108,19 @@ pub fn read(client: &mut Client) -> Seen {
     seen
 }
 
+/// The libraries of functions, with their code.
+pub fn functions(client: &mut Client) -> Reply {
+    client.ok("FUNCTION LIST WITHCODE").sorted()
+}
+
 /// The entries of a stream, and of its groups what every server tells replicas.
 fn stream(key: &[u8], ask: &mut impl FnMut(&[&[u8]]) -> Reply) -> Reply {
     let mut parts = vec![ask(&[b"XRANGE", key, b"-", b"+"])];
     for group in ask(&[b"XINFO", b"GROUPS", key]).items() {
-        // Not how many entries it has read.
-        let known = &group.items()[..8];
-        let Reply::Bulk(name) = &known[1] else { panic!("no name") };
-        parts.push(Reply::Array(known.to_vec()));
+        // Not how many entries it has read, nor how many consumers there are: one that got nothing so far is not told.
+        let [_, name_reply, _, _, _, pending, _, last, ..] = group.items() else { panic!("no group") };
+        let Reply::Bulk(name) = name_reply else { panic!("no name") };
+        parts.push(Reply::Array(vec![name_reply.clone(), pending.clone(), last.clone()]));
         parts.push(ask(&[b"XPENDING", key, name]));
         for pending in ask(&[b"XPENDING", key, name, b"-", b"+", b"1000"]).items() {
             let [id, owner, _idle, count] = pending.items() else { panic!("no pending entry") };

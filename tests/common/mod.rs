@@ -8,6 +8,7 @@ pub mod client;
 pub mod dataset;
 pub mod load;
 pub mod proxy;
+pub mod random;
 pub mod server;
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

@@ -6,6 +6,7 @@ mod common;
 mod dual_channel;
 mod failover;
 mod interoperation;
+mod random;
 mod replica;
 mod restart;
 mod sentinel;

@@ -51,6 +51,41 @@ fn writes_are_refused_and_reads_are_not() {
     refused(&mut client, &["SET", "own", "2"], READONLY);
 }
 
+/// The stream is read on, and applied when the pause ends.
+#[test]
+fn a_paused_replica_holds_the_stream_back() {
+    let primary = Server::start(&[]);
+    let replica = Server::replica_of(primary.port, &[]);
+    let (mut writer, mut client) = (primary.client(), replica.client());
+    writer.ok("SET a 1");
+    replica.wait_for_offset_of(&primary);
+    let applied = client.info("slave_repl_offset");
+    client.ok("CLIENT PAUSE 100000 WRITE");
+    for words in ["SET a 2", "MULTI", "INCR b", "INCR b", "EXEC", "PUBLISH channel message", "SET a 3"] {
+        writer.ok(words);
+    }
+    let written = primary.info("master_repl_offset");
+    wait_until("all has come", || client.info("slave_read_repl_offset") == written);
+    assert_eq!(client.info("slave_repl_offset"), applied);
+    assert_eq!(client.info("master_repl_offset"), applied);
+    assert_eq!(client.ok("GET a").text(), "1");
+    assert!(client.ok("GET b").is_nil());
+    assert_eq!(writer.call("WAIT 1 50").integer(), 0);
+    client.ok("CLIENT UNPAUSE");
+    assert_eq!(writer.call("WAIT 1 0").integer(), 1);
+    assert_eq!(client.ok("GET a").text(), "3");
+    assert_eq!(client.ok("GET b").text(), "2");
+    // So it is at the end of the time, and a pause of all commands holds back those that write nothing too.
+    let paused = Instant::now();
+    client.ok("CLIENT PAUSE 400 ALL");
+    writer.ok("SET a 4");
+    assert_eq!(writer.call("WAIT 1 0").integer(), 1);
+    assert!(paused.elapsed() >= Duration::from_millis(400), "{:?}", paused.elapsed());
+    assert_eq!(client.ok("GET a").text(), "4");
+    assert_eq!(primary.info_number("sync_full"), 1);
+    assert_eq!(primary.info_number("sync_partial_ok"), 0);
+}
+
 #[test]
 fn a_reader_waits_for_what_the_stream_brings() {
     let primary = Server::start(&[]);

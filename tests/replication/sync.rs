@@ -1,5 +1,7 @@
 //! Full and partial syncs, chains, and what keeps histories together.
 
+use std::time::{Duration, Instant};
+
 use crate::common::dataset::{self, assert_same};
 use crate::common::proxy::Proxy;
 use crate::common::server::Server;
@@ -54,6 +56,32 @@ fn a_full_sync_replaces_what_the_replica_had() {
     assert_eq!(client.call("KEYS *").items().len(), 1);
     assert_eq!(client.call("GET theirs").text(), "1");
     assert!(client.call("FUNCTION LIST").items().is_empty());
+}
+
+/// Not after a second, as a connection that was refused is.
+#[test]
+fn a_full_sync_that_breaks_off_is_tried_again_at_once() {
+    const TIMES: u32 = 12;
+    let primary = Server::start(&["--rdb-key-save-delay", "2000", "--rdbcompression", "no"]);
+    let mut client = primary.client();
+    client.ok("DEBUG POPULATE 3000 key 2000");
+    let replica = Server::start(&["--replicaof", &format!("127.0.0.1 {}", primary.port)]);
+    let mut watcher = replica.client();
+    let began = Instant::now();
+    for _ in 0..TIMES {
+        wait_until("the snapshot comes", || {
+            watcher.info("master_sync_in_progress") == "1" && watcher.info("master_sync_read_bytes") != "0"
+        });
+        client.ok("CLIENT KILL TYPE replica");
+        wait_until("it breaks off", || watcher.info("master_sync_in_progress") == "0");
+    }
+    assert!(began.elapsed() < Duration::from_secs(TIMES.into()), "{:?}", began.elapsed());
+    assert!(replica.log().contains("Internal error in RDB"));
+    client.ok("CONFIG SET rdb-key-save-delay 0");
+    client.ok("CLIENT KILL TYPE replica");
+    replica.wait_for_link();
+    replica.wait_for_offset_of(&primary);
+    assert_same(&primary, &replica);
 }
 
 #[test]
@@ -212,10 +240,13 @@ fn a_primary_in_trouble_lets_its_replicas_expire_nothing() {
     let proxy = Proxy::to(primary.port);
     let replica = Server::replica_of(proxy.port, &[]);
     let mut client = primary.client();
+    // It finds out late enough for the link to be cut by then.
+    client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
     client.ok("SET short 1 PX 100");
     client.ok("SET kept 1");
     replica.wait_for_offset_of(&primary);
     proxy.block();
+    client.ok("DEBUG SET-ACTIVE-EXPIRE 1");
     let mut reader = replica.client();
     wait_until("the time passes", || reader.call("GET short").is_nil());
     // Clients do not see it any more, but it is there until the primary says that it is not.

@@ -334,6 +334,13 @@ fn replication(lines: &mut Lines, server: &Arc<Server>, core: &Core) {
         read_only: config.replica_read_only,
         announced: config.replica_announced,
         backlog_size: config.repl_backlog_size,
+        unapplied_bytes: server
+            .clients
+            .all()
+            .iter()
+            .filter(|client| client.is(Traits::PRIMARY))
+            .map(|client| client.figures.query_buffer.load(Relaxed) as u64)
+            .sum(),
     };
     let stream = server.stream_view(core);
     let roles = server.roles.lock();
