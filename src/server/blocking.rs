@@ -136,7 +136,7 @@ fn serve_one(
     commandstats::record_unblocked(server, &call.client, elapsed, &reply);
     let nanoseconds = elapsed.as_nanos() as u64;
     server.command_log.look_at_time(server, &call.client, call.entry, &args, nanoseconds, None);
-    server.command_log.look_at_size(server, &call.client, call.entry, &args, 0);
+    server.command_log.look_at_sizes(server, &call.client, call.entry, &args, (usize::MAX, 0));
     drop(args);
     answer(server, core, call, &reply);
 }

@@ -84,8 +84,6 @@ pub struct CommandLog {
 /// What is kept of a long command line.
 const MOST_ARGUMENTS: usize = 32;
 const LONGEST_ARGUMENT: usize = 128;
-/// The most that the protocol adds to an argument: its length and two line ends.
-const MOST_FRAMING: usize = 1 + 20 + 2 + 2;
 
 impl CommandLog {
     pub fn new(config: &Config) -> Self {
@@ -142,41 +140,32 @@ impl CommandLog {
         }
     }
 
-    /// Looks at the size of a finished call and of its reply.
+    /// Looks at the sizes of a finished call and of its reply: `(the most that the call can have, its reply's)` bytes.
     #[inline]
-    pub fn look_at_size(
+    pub fn look_at_sizes(
         &self,
         server: &Server,
         client: &Client,
         entry: &Entry,
         args: &Args<'_>,
-        reply_bytes: usize,
+        (most_request_bytes, reply_bytes): (usize, usize),
     ) {
         let reply_bytes = reply_bytes as u64;
         if reply_bytes >= self.reply_bytes.load(Relaxed) && reply_bytes > 0 {
-            self.record(
-                server,
-                client,
-                entry,
-                shorten(&redacted(entry, args)),
-                Standout::LargeReply,
-                reply_bytes,
-            );
+            let shown = shorten(&redacted(entry, args));
+            self.record(server, client, entry, shown, Standout::LargeReply, reply_bytes);
         }
-        let threshold = self.request_bytes.load(Relaxed);
-        let most: usize = args.iter().map(|arg| arg.len() + MOST_FRAMING).sum::<usize>() + MOST_FRAMING;
-        if most as u64 >= threshold {
-            let bytes = request_bytes(args);
-            if bytes >= threshold {
-                self.record(
-                    server,
-                    client,
-                    entry,
-                    shorten(&redacted(entry, args)),
-                    Standout::LargeRequest,
-                    bytes,
-                );
-            }
+        if most_request_bytes as u64 >= self.request_bytes.load(Relaxed) {
+            self.look_at_request(server, client, entry, args);
+        }
+    }
+
+    #[inline(never)]
+    fn look_at_request(&self, server: &Server, client: &Client, entry: &Entry, args: &Args<'_>) {
+        let bytes = request_bytes(args);
+        if bytes >= self.request_bytes.load(Relaxed) {
+            let shown = shorten(&redacted(entry, args));
+            self.record(server, client, entry, shown, Standout::LargeRequest, bytes);
         }
     }
 

@@ -107,7 +107,8 @@ pub fn record(
     } else {
         server.command_log.look_at_time(server, &session.client, entry, args, nanoseconds, None);
     }
-    server.command_log.look_at_size(server, &session.client, entry, args, session.reply_bytes());
+    let bytes = (session.most_request_bytes, session.reply_bytes());
+    server.command_log.look_at_sizes(server, &session.client, entry, args, bytes);
     server.monitors.show(server, session, entry, args);
 }
 

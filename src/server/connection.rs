@@ -107,7 +107,7 @@ enum Stop<'h> {
         args: Vec<Vec<u8>>,
     },
     Held(Postponed),
-    Wait(Waiting),
+    Wait(Box<Waiting>),
     Away(Arc<RunningScript>),
     Replicate(super::replicas::Handover),
     /// The peer sent what is no request: answer and close.
@@ -126,7 +126,7 @@ enum State {
     Ready,
     /// A request is to be tried again.
     Held(Postponed),
-    Waiting(Waiting),
+    Waiting(Box<Waiting>),
     /// Its script goes on on another thread.
     Away(Arc<RunningScript>),
 }
@@ -160,6 +160,8 @@ pub struct Connection {
 
 /// Requests parsed before they are run: bounds what a batch holds and how long others wait for it.
 const BATCH_REQUESTS: usize = 512;
+/// An inline request of one word of one letter is two bytes; written as RESP it is eleven.
+const MOST_RESP_PER_BYTE: usize = 6;
 
 impl Connection {
     pub fn new(server: Arc<Server>, reactor: Rc<Reactor>, socket: Socket, client: Arc<Client>) -> Self {
@@ -401,6 +403,7 @@ impl Connection {
         {
             executor.look_at_clock();
         }
+        self.session.most_request_bytes = bytes.len().saturating_mul(MOST_RESP_PER_BYTE);
         let mut args: Vec<&[u8]> = Vec::with_capacity(8);
         let mut done = 0;
         for request in &self.requests {
@@ -408,9 +411,9 @@ impl Connection {
             let arguments = &self.arguments[request.first..request.first + request.count];
             args.extend(arguments.iter().map(|argument| argument.of(bytes)));
             done = request.end;
-            let execution = run_one(&mut executor, &mut self.session, request.entry, &args);
-            if !matches!(execution, Execution::Done) {
-                return (done, stop(executor, execution, request.entry, &args));
+            match run_one(&mut executor, &mut self.session, request.entry, &args) {
+                Execution::Done => {}
+                execution => return (done, stop(executor, execution, request.entry, &args)),
             }
             if self.session.client.closing() != Close::No {
                 break;
@@ -473,7 +476,7 @@ impl Connection {
         self.state = State::Held(postponed);
     }
 
-    fn wait(&mut self, waiting: Waiting) {
+    fn wait(&mut self, waiting: Box<Waiting>) {
         self.session.client.set(Traits::BLOCKED, true);
         self.timer = waiting.timeout.map(|timeout| Box::pin(tokio::time::sleep(clamp(timeout))));
         self.state = State::Waiting(waiting);
@@ -535,6 +538,7 @@ impl Connection {
             State::Held(postponed) => {
                 let mut executor = Executor::new(home.server, home.reactor);
                 let args: Vec<&[u8]> = postponed.args.iter().map(Vec::as_slice).collect();
+                self.session.most_request_bytes = usize::MAX;
                 match run_one(&mut executor, &mut self.session, postponed.entry, &args) {
                     Execution::Done => {
                         executor.finish_batch();

@@ -50,7 +50,7 @@ pub enum Execution {
     /// It is to be tried again: a script holds the dataset, or clients are paused.
     Held(admission::Hold),
     /// The client waits for what others do.
-    Wait(Waiting),
+    Wait(Box<Waiting>),
     /// The connection is a replica's now.
     Replicate(super::replicas::Handover),
 }
@@ -527,7 +527,8 @@ impl<'s> Executor<'s> {
         let outcome = transaction.call(args, |transaction| function(transaction, args));
         let reply = match outcome {
             Ok(Outcome::Block(block)) if self.depth == 0 && session.origin == Origin::Client => {
-                return Execution::Wait(self.block(session, entry, WaitingFn::Write(function), args, block));
+                let waiting = self.block(session, entry, WaitingFn::Write(function), args, block);
+                return Execution::Wait(Box::new(waiting));
             }
             // Inside a transaction or a script nobody can wait.
             Ok(Outcome::Block(block)) => block.when_denied,
@@ -573,7 +574,8 @@ impl<'s> Executor<'s> {
         };
         match block {
             Some(block) => {
-                Execution::Wait(self.block(session, entry, WaitingFn::Read(function), args, block))
+                let waiting = self.block(session, entry, WaitingFn::Read(function), args, block);
+                Execution::Wait(Box::new(waiting))
             }
             None => Execution::Done,
         }
@@ -617,7 +619,7 @@ impl<'s> Executor<'s> {
             Ok(HostOutcome::Reply(reply)) => reply,
             Ok(HostOutcome::Wait(waiting)) if self.depth == 0 && session.origin == Origin::Client => {
                 self.server.monitors.show(self.server, session, entry, args);
-                return Execution::Wait(waiting);
+                return Execution::Wait(Box::new(waiting));
             }
             Ok(HostOutcome::Wait(waiting)) => (waiting.on_timeout)(self.server),
             Ok(HostOutcome::Replicate(handover)) => return Execution::Replicate(handover),

@@ -75,6 +75,8 @@ pub struct Session {
     pub out: Vec<u8>,
     /// Where in `out` the reply of the running command begins.
     pub reply_start: usize,
+    /// No command that runs now came as more bytes, written as RESP; `usize::MAX` if that is not known.
+    pub most_request_bytes: usize,
     /// ASKING and READONLY matter in clusters; READONLY also to `CLIENT CAPA redirect`.
     pub readonly: bool,
     /// Announced `CLIENT CAPA redirect`.
@@ -106,6 +108,7 @@ impl Session {
             shard_channels: Default::default(),
             out: Vec::new(),
             reply_start: 0,
+            most_request_bytes: usize::MAX,
             readonly: false,
             redirect: false,
             touch: true,

@@ -137,6 +137,7 @@ fn begin_queued(
 ) -> (usize, Execution) {
     let before = session.out.len();
     session.reply_start = before;
+    session.most_request_bytes = usize::MAX;
     if let Err(error) = check_queued(executor, session, entry, args) {
         executor.refuse(session, Some(entry), error);
         return (before, Execution::Done);
