@@ -265,7 +265,10 @@ impl Server {
 
     pub(super) fn saved(&self, result: &io::Result<()>, changes: u64, took: Option<Duration>) {
         let persistence = &self.persistence;
-        persistence.last_save_ok.store(result.is_ok(), Relaxed);
+        if result.is_ok() || took.is_some() {
+            // Whoever asked for a save that others wait for, SAVE or SHUTDOWN, is told of its failure; writes go on.
+            persistence.last_save_ok.store(result.is_ok(), Relaxed);
+        }
         if let Some(took) = took {
             persistence.last_save_took_seconds.store(took.as_secs() as i64, Relaxed);
         }

@@ -13,6 +13,12 @@ fn a_failed_save_stops_writes_until_one_succeeds() {
     let mut client = server.client();
     client.ok("SET k 1");
     fs::create_dir(server.folder().join("dump.rdb")).expect("in the way");
+    // Those who wait for a save are told; nobody else hears of it.
+    assert!(client.call("SAVE").is_error());
+    assert!(client.call("SHUTDOWN SAVE").is_error());
+    assert_eq!(client.info("rdb_last_bgsave_status"), "ok");
+    client.ok("PING");
+    client.ok("SET k 1");
     client.ok("BGSAVE");
     wait_until("it fails", || client.info("rdb_last_bgsave_status") == "err");
     let refused = client.call("SET k 2").text();
@@ -59,6 +65,7 @@ fn bgsave_is_cancelled_and_scheduled() {
     assert_eq!(client.call("BGSAVE SCHEDULE").text(), "Background saving scheduled");
     client.ok("CONFIG SET rdb-key-save-delay 0");
     wait_until("it is saved", || server.folder().join("dump.rdb").exists());
+    wait_until("it ends", || client.info("rdb_bgsave_in_progress") == "0");
     // Within a transaction nothing begins.
     client.ok("MULTI");
     client.ok("BGSAVE");
