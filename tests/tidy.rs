@@ -4,6 +4,7 @@
 //! no longer finds anything fails too. The lists of exceptions are exact: an entry that is no longer needed is itself
 //! a complaint.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// The layers, bottom up. A layer imports itself and those before it.
@@ -426,4 +427,73 @@ fn exceptions_are_exact() {
     assert_eq!(count(rule(&[]).apply(&files)), 2);
     assert_eq!(count(rule(&[("src/a.rs", ""), ("src/b/", "")]).apply(&files)), 0);
     assert_eq!(count(rule(&[("src/a.rs", ""), ("src/b/", ""), ("src/e.rs", "")]).apply(&files)), 1);
+}
+
+/// What stands between single backticks, and the targets of links, on a page.
+fn names_on(page: &str) -> (Vec<&str>, Vec<&str>) {
+    let code = page.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2)).collect();
+    let links =
+        page.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target).collect();
+    (code, links)
+}
+
+/// Paths and tests that a page names and that are not there. `exists` is asked for paths from the page's folder or the root,
+/// `defined` for the last part of `a::b::c`.
+fn missing_on(page: &str, exists: impl Fn(&str) -> bool, defined: impl Fn(&str) -> bool) -> Vec<String> {
+    let (code, links) = names_on(page);
+    let is_name = |name: &str| {
+        name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let is_file =
+        |word: &str| word.contains('/') && [".rs", ".md", ".toml"].iter().any(|end| word.ends_with(end));
+    let links = links.into_iter().filter(|target| !target.starts_with("http"));
+    let paths = links
+        .map(|target| target.split('#').next().unwrap_or(target))
+        .chain(code.iter().copied().filter(|word| is_file(word)));
+    let lost =
+        paths.filter(|path| !path.is_empty() && !path.contains('*') && !exists(path)).map(str::to_owned);
+    let tests = code.iter().filter_map(|word| {
+        let (_, last) = word.rsplit_once("::")?;
+        (word.split("::").all(is_name) && !defined(last)).then(|| (*word).to_owned())
+    });
+    lost.chain(tests).collect()
+}
+
+#[test]
+fn pages_name_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = files();
+    let words = sources
+        .iter()
+        .flat_map(|(_, text)| ["fn ", "mod "].map(|keyword| text.split(keyword).skip(1)))
+        .flatten();
+    let ends = |character: char| !(character.is_ascii_alphanumeric() || character == '_');
+    let mut known: HashSet<&str> = words.filter_map(|rest| rest.split(ends).next()).collect();
+    known.extend(sources.iter().filter_map(|(path, _)| Path::new(path).file_stem()?.to_str()));
+    let defined = |name: &str| known.contains(name);
+    let mut complaints = Vec::new();
+    for folder in [root.to_owned(), root.join("docs")] {
+        for entry in std::fs::read_dir(&folder).expect("the pages can be listed") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_none_or(|extension| extension != "md") {
+                continue;
+            }
+            let page = std::fs::read_to_string(&path).expect("a page is text");
+            let exists = |name: &str| {
+                [folder.join(name), root.join(name), root.join("src").join(name)]
+                    .iter()
+                    .any(|path| path.exists())
+            };
+            let lost = missing_on(&page, exists, defined);
+            complaints.extend(lost.into_iter().map(|name| format!("{}: {name}", path.display())));
+        }
+    }
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+#[test]
+fn names_of_nothing_are_found() {
+    let page = "[a](gone.md) `src/ANY.rs` [b](here.md#part) `src/gone.rs` `src/here.rs` `tests::gone` `tests::here` `std::Vec` ```gone::gone```";
+    let lost = missing_on(page, |path| path.contains("here"), |name| name == "here");
+    assert_eq!(lost, ["gone.md", "src/gone.rs", "tests::gone"]);
 }
