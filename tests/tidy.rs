@@ -444,8 +444,11 @@ fn missing_on(page: &str, exists: impl Fn(&str) -> bool, defined: impl Fn(&str) 
     let is_name = |name: &str| {
         name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     };
-    let is_file =
-        |word: &str| word.contains('/') && [".rs", ".md", ".toml"].iter().any(|end| word.ends_with(end));
+    let is_file = |word: &str| {
+        word.contains('/')
+            && !word.contains(char::is_uppercase)
+            && [".rs", ".md", ".toml"].iter().any(|end| word.ends_with(end))
+    };
     let links = links.into_iter().filter(|target| !target.starts_with("http"));
     let paths = links
         .map(|target| target.split('#').next().unwrap_or(target))
