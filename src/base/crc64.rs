@@ -1,14 +1,11 @@
 //! The checksum of RDB files, DUMP payloads and state files: CRC-64 with the Jones polynomial, reflected,
 //! starting at zero. Check value of `123456789`: `0xe9c6d914c4b8d9ca`.
 
-use crc::{CRC_64_REDIS, Crc, Table};
-
-static JONES: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
+use crc_fast::{CrcAlgorithm, Digest};
 
 /// The checksum of what `previous` covers followed by `bytes`; start with 0.
 pub fn crc64(previous: u64, bytes: &[u8]) -> u64 {
-    // The crate reflects the starting value as it reflects the input.
-    let mut digest = JONES.digest_with_initial(previous.reverse_bits());
+    let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc64Redis, previous);
     digest.update(bytes);
     digest.finalize()
 }

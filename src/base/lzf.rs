@@ -11,7 +11,6 @@ const MAX_LITERALS: usize = 32;
 const MAX_DISTANCE: usize = 1 << 13;
 /// The longest copy of one reference.
 const MAX_MATCH: usize = 264;
-const MIN_MATCH: usize = 3;
 
 /// The input as given is not a compressed text of the stated length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,19 +18,29 @@ const MIN_MATCH: usize = 3;
 pub struct InvalidLzf;
 
 /// Compresses texts one after the other: what it looks matches up in is made once and not cleared between them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Compressor {
     /// Where each three-byte beginning was last seen, by hash, as `base` plus its position. What is below `base` is of an
     /// earlier text.
-    places: Vec<u32>,
+    places: Box<[u32; SLOTS]>,
     base: u32,
     /// Length of the last text.
     last_len: u32,
 }
 
-/// Slots used for a text, as a power of two: as many as it has positions, within bounds.
+/// The slots, as powers of two. A text uses some dozens for each of its positions, within bounds: hashes that fall together cost
+/// more than anything else does, and those of a short text stay in the nearest cache all the same.
 const MAX_BITS: u32 = 14;
 const MIN_BITS: u32 = 6;
+const SPARE_BITS: u32 = 5;
+const SLOTS: usize = 1 << MAX_BITS;
+
+impl Default for Compressor {
+    fn default() -> Self {
+        // 0 is what unused slots hold.
+        Compressor { places: Box::new([0; SLOTS]), base: 1, last_len: 0 }
+    }
+}
 
 impl Compressor {
     /// Appends the compressed `input` to `out`. `false`, and nothing appended, if it would be longer than `max_len` bytes.
@@ -49,14 +58,10 @@ impl Compressor {
         let start = out.len();
         let mut literals_from = 0;
         let mut at = 0;
-        while at + MIN_MATCH <= input.len() {
-            let earlier = self.swap_place(input, at, shift);
-            let reference = earlier.and_then(|earlier| {
-                let distance = at - earlier;
-                let length = match_len(input, earlier, at);
-                (distance <= MAX_DISTANCE && length >= MIN_MATCH).then_some((distance, length))
-            });
-            let Some((distance, length)) = reference else {
+        while let Some(prefix) = prefix_at(input, at) {
+            let earlier = self.swap_place(prefix, at, shift);
+            let Some((distance, length)) = earlier.and_then(|earlier| find_match(input, earlier, at, prefix))
+            else {
                 at += 1;
                 continue;
             };
@@ -68,8 +73,8 @@ impl Compressor {
             // The last two positions of the match are remembered: enough to find runs and repeats.
             let end = at + length;
             for position in end - 2..end {
-                if position + MIN_MATCH <= input.len() {
-                    self.swap_place(input, position, shift);
+                if let Some(prefix) = prefix_at(input, position) {
+                    self.swap_place(prefix, position, shift);
                 }
             }
             at = end;
@@ -79,16 +84,11 @@ impl Compressor {
         out.len() - start <= max_len
     }
 
-    /// Forgets the last text. Returns by how much a hash is shifted: a short text uses few slots, so that they stay in the
-    /// nearest cache. `None`: the text is longer than places can say.
+    /// Forgets the last text. Returns by how much a hash is shifted. `None`: the text is longer than places can say.
     fn begin(&mut self, len: usize) -> Option<u32> {
-        let bits = (usize::BITS - len.leading_zeros()).clamp(MIN_BITS, MAX_BITS);
+        let bits = (usize::BITS - len.leading_zeros() + SPARE_BITS).clamp(MIN_BITS, MAX_BITS);
         let len = u32::try_from(len).ok()?;
-        if self.places.len() < 1 << bits {
-            self.places.resize(1 << bits, 0);
-        }
-        // 0 is what unused slots hold.
-        self.base = match self.base.max(1).checked_add(self.last_len) {
+        self.base = match self.base.checked_add(self.last_len) {
             Some(base) if base.checked_add(len).is_some() => base,
             _ => {
                 self.places.fill(0);
@@ -99,20 +99,48 @@ impl Compressor {
         self.base.checked_add(len).map(|_| u32::BITS - bits)
     }
 
-    /// Remembers position `at`, and returns an earlier one with the same hash.
-    fn swap_place(&mut self, input: &[u8], at: usize, shift: u32) -> Option<usize> {
-        let prefix = u32::from_le_bytes([input[at], input[at + 1], input[at + 2], 0]);
-        let slot = prefix.wrapping_mul(0x9E37_79B1) >> shift;
-        let place = self.base + at as u32;
-        let earlier = std::mem::replace(&mut self.places[slot as usize], place).checked_sub(self.base)?;
-        (earlier < at as u32).then_some(earlier as usize)
+    /// Remembers where a prefix stands, and returns an earlier position of one with the same hash.
+    #[inline(always)]
+    fn swap_place(&mut self, prefix: u32, at: usize, shift: u32) -> Option<usize> {
+        let slot = (prefix.wrapping_mul(0x9E37_79B1) >> shift) as usize;
+        // It is below already; so the compiler knows it too.
+        let place = &mut self.places[slot & (SLOTS - 1)];
+        let earlier = std::mem::replace(place, self.base + at as u32);
+        earlier.checked_sub(self.base).map(|earlier| earlier as usize)
     }
 }
 
+/// The three bytes at a position as a number, if there are as many.
+#[inline(always)]
+fn prefix_at(input: &[u8], at: usize) -> Option<u32> {
+    let rest = input.get(at..)?;
+    if let Some(four) = rest.first_chunk::<4>() {
+        return Some(u32::from_le_bytes(*four) & 0x00ff_ffff);
+    }
+    let [first, second, third] = *rest.first_chunk::<3>()?;
+    Some(u32::from_le_bytes([first, second, third, 0]))
+}
+
+/// Distance and length of a match of what stands at `at` with what stands at `earlier`.
+#[inline(always)]
+fn find_match(input: &[u8], earlier: usize, at: usize, prefix: u32) -> Option<(usize, usize)> {
+    let distance = at.checked_sub(earlier).filter(|distance| (1..=MAX_DISTANCE).contains(distance))?;
+    (prefix_at(input, earlier) == Some(prefix)).then(|| (distance, match_len(input, earlier, at)))
+}
+
 fn match_len(input: &[u8], earlier: usize, at: usize) -> usize {
+    const WORD: usize = size_of::<u64>();
     let limit = MAX_MATCH.min(input.len() - at);
     let (a, b) = (&input[earlier..earlier + limit], &input[at..at + limit]);
-    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+    let mut len = 0;
+    for (a, b) in a.as_chunks::<WORD>().0.iter().zip(b.as_chunks::<WORD>().0) {
+        let difference = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if difference != 0 {
+            return len + difference.trailing_zeros() as usize / 8;
+        }
+        len += WORD;
+    }
+    len + a[len..].iter().zip(&b[len..]).take_while(|(a, b)| a == b).count()
 }
 
 fn append_literals(out: &mut Vec<u8>, literals: &[u8]) {

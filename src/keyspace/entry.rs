@@ -41,6 +41,9 @@ const MAX_INLINE_LEN: usize = 16 * 1024;
 /// Strings are called `embstr` where Valkey 9.1 keeps them with their key in two cache lines.
 const EMBEDDED_BYTES: usize = 128;
 
+/// What the processor loads at once.
+const LINE_BYTES: usize = 64;
+
 const CLOCK_MASK: u32 = 0x00ff_ffff;
 const REPRESENTATION_SHIFT: u32 = 24;
 const WIDE_LENGTHS: u32 = 1 << 28;
@@ -674,6 +677,13 @@ impl Item for Entry {
     fn prefetch(&self) {
         // One line only: asking for a second as well costs more than it saves, even where the entry reaches into it.
         prefetch_line(self.at(0));
+    }
+
+    #[inline(always)]
+    fn prefetch_whole(&self) {
+        // How long it is only its beginning says; most are in two lines.
+        prefetch_line(self.at(0));
+        prefetch_line(self.at(LINE_BYTES));
     }
 }
 

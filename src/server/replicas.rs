@@ -197,6 +197,7 @@ pub fn send_prepared(transfer: &Transfer) -> mpsc::Receiver<Chunk> {
     };
     let thread = std::thread::Builder::new().name("sync".into());
     let spawned = thread.spawn(move || {
+        super::process::give_way();
         if let Err(error) = send() {
             tracing::warn!("Sending a snapshot to a replica: {error}");
         }

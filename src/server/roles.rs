@@ -395,7 +395,7 @@ impl Server {
             Action::ReselectDatabase if roles.replication.is_replica() => {}
             Action::ReselectDatabase => core.stream.forget_selected(),
             Action::CreateBacklog => core.stream.start_backlog(self.config().repl_backlog_size as usize),
-            Action::FreeBacklog => core.stream.drop_backlog(),
+            Action::FreeBacklog => lazy_free::drop_later(0, core.stream.take_backlog()),
             Action::Connect { attempt, address } => {
                 let (sender, orders) = mpsc::unbounded_channel();
                 roles.open.push((attempt, sender));

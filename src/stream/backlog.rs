@@ -9,6 +9,9 @@ const BLOCK: usize = 64 * 1024;
 /// A small backlog has smaller blocks, so that it does not keep many times its size.
 const BLOCKS: usize = 4;
 const SMALLEST_BLOCK: usize = 4 * 1024;
+/// Blocks that are given up at once: a slow reader that is gone leaves thousands, and who writes next must not wait for all of
+/// them.
+const GIVEN_UP_AT_ONCE: usize = 8;
 
 #[derive(Debug)]
 pub struct Backlog {
@@ -17,12 +20,14 @@ pub struct Backlog {
     first: u64,
     length: usize,
     size: usize,
+    /// Blocks begun since it was last trimmed.
+    begun: usize,
 }
 
 impl Backlog {
     /// An empty backlog at `offset` that keeps about `size` bytes.
     pub fn new(offset: u64, size: usize) -> Self {
-        Backlog { blocks: VecDeque::new(), first: offset, length: 0, size: size.max(1) }
+        Backlog { blocks: VecDeque::new(), first: offset, length: 0, size: size.max(1), begun: 0 }
     }
 
     pub fn append(&mut self, mut bytes: &[u8]) {
@@ -31,6 +36,7 @@ impl Backlog {
             if room == 0 {
                 let capacity = (self.size / BLOCKS).clamp(SMALLEST_BLOCK, BLOCK);
                 self.blocks.push_back(Vec::with_capacity(capacity));
+                self.begun += 1;
                 continue;
             }
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -42,12 +48,15 @@ impl Backlog {
         }
     }
 
-    /// Gives up what is beyond the size and before `needed`, the offset of the slowest reader.
+    /// Gives up what is beyond the size and before `needed`, the offset of the slowest reader: not more at once than takes no
+    /// long time, but always more than came.
     pub fn trim(&mut self, needed: u64) {
-        while let Some(block) = self.blocks.front()
-            && self.length - block.len() >= self.size
-            && self.first + block.len() as u64 <= needed
-        {
+        let most = GIVEN_UP_AT_ONCE + 2 * std::mem::take(&mut self.begun);
+        for _ in 0..most {
+            let Some(block) = self.blocks.front() else { return };
+            if self.length - block.len() < self.size || self.first + block.len() as u64 > needed {
+                return;
+            }
             self.length -= block.len();
             self.first += block.len() as u64;
             self.blocks.pop_front();
@@ -141,5 +150,27 @@ mod tests {
             }
             prop_assert!(!backlog.read(7 + all.len() as u64 + 1, 1, &mut Vec::new()));
         }
+    }
+
+    /// What a slow reader leaves is given up bit by bit, but faster than the stream can grow.
+    #[test]
+    fn much_is_given_up_in_steps() {
+        let size = BLOCKS * BLOCK;
+        let (mut backlog, part) = (Backlog::new(0, size), vec![b'x'; 20 * BLOCK]);
+        for _ in 0..10 {
+            backlog.append(&part);
+            backlog.trim(0);
+        }
+        assert_eq!(backlog.len(), 200 * BLOCK);
+        backlog.trim(u64::MAX);
+        assert_eq!(backlog.len(), (200 - GIVEN_UP_AT_ONCE) * BLOCK);
+        let mut appended = 0;
+        while backlog.is_stretched() {
+            backlog.append(&part);
+            backlog.trim(u64::MAX);
+            appended += 1;
+            assert!(appended < 10, "it does not shrink");
+        }
+        assert_eq!(backlog.len(), size);
     }
 }

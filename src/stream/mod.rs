@@ -161,8 +161,9 @@ impl Stream {
         }
     }
 
-    pub fn drop_backlog(&mut self) {
-        self.backlog = None;
+    /// Ends that. What was kept may take long to drop.
+    pub fn take_backlog(&mut self) -> Option<Backlog> {
+        self.backlog.take()
     }
 
     pub fn resize_backlog(&mut self, size: usize) {

@@ -402,3 +402,28 @@ fn the_first_class_is_one_cache_line() {
     assert_eq!((max_len(FIRST_CLASS), max_len(FULL_CLASS)), (6, 447));
     assert_eq!(size_of::<Segment<Pair>>(), 16);
 }
+
+/// What is consumed is given up on the way, and an error ends it.
+#[test]
+fn consuming_sees_all_and_keeps_only_what_is_to_come() {
+    let dictionary: Dictionary<Pair> = (0..5000).map(|number| Pair::make(number, number)).collect();
+    let weak: Vec<_> = dictionary.iter().map(|item| Arc::downgrade(&item.0)).collect();
+    let (mut seen, mut alive_late) = (BTreeSet::new(), 0);
+    let all: Result<(), ()> = dictionary.clone().consume(|item| {
+        seen.insert(item.content());
+        Ok(())
+    });
+    assert_eq!((all, seen.len()), (Ok(()), 5000));
+    let mut left = 4000;
+    let ended = dictionary.consume(|_| {
+        left -= 1;
+        if left > 0 {
+            return Ok(());
+        }
+        alive_late = weak.iter().filter(|item| item.strong_count() > 0).count();
+        Err("enough")
+    });
+    assert_eq!(ended, Err("enough"));
+    assert!((1000..2000).contains(&alive_late), "{alive_late} are kept");
+    assert!(weak.iter().all(|item| item.strong_count() == 0));
+}
