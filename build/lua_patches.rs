@@ -48,6 +48,7 @@ pub const PATCHES: &[Patch] = &[
     CALLS_AT_ONCE,
     DIRECT_LOOKUPS,
     WORK_CREDIT,
+    HOOKS_IN_HOOKS,
     LONG_STRING_LOOPS,
     LONG_PATTERN_LOOPS,
     PATTERN_DEPTH,
@@ -268,6 +269,26 @@ const WORK_CREDIT: Patch = Patch {
              \x20 if (G(L)->tick) G(L)->tick(L);\n}\n\n\
              LUA_API void lua_workdone (lua_State *L, size_t units) {\n\
              \x20 lua_work(L, units > LUA_WORK_CREDIT ? LUA_WORK_CREDIT : (int)units);\n}\n\n\
+             LUA_API int lua_error (lua_State *L) {",
+        ),
+    ],
+};
+
+/// What the debugger evaluates runs within a hook, where Lua calls none: it could not be left.
+const HOOKS_IN_HOOKS: Patch = Patch {
+    name: "hooks in hooks",
+    edits: &[
+        edit(
+            "lua.h",
+            "LUA_API int lua_gethookcount (lua_State *L);",
+            "LUA_API int lua_gethookcount (lua_State *L);\n\
+             LUA_API void lua_allowhook (lua_State *L, int allow);\n",
+        ),
+        edit(
+            "lapi.c",
+            "LUA_API int lua_error (lua_State *L) {",
+            "LUA_API void lua_allowhook (lua_State *L, int allow) {\n\
+             \x20 L->allowhook = cast_byte(allow != 0);\n}\n\n\
              LUA_API int lua_error (lua_State *L) {",
         ),
     ],

@@ -6,6 +6,7 @@ pub mod file;
 pub mod glob;
 pub mod lzf;
 pub mod number;
+pub mod quote;
 pub mod random;
 pub mod state_codec;
 pub mod tick_clock;

@@ -190,18 +190,18 @@ fn shortest_digits(text: &[u8]) -> (smallvec::SmallVec<[u8; 24]>, i32) {
     (digits, point)
 }
 
-/// A double with 17 significant digits, as C's `%.17g` writes it: enough to read back the same value, and seldom the
-/// shortest such text.
-pub fn format_significant(value: f64) -> Vec<u8> {
+/// A double with at most so many significant digits, as C's `%g` writes it. 17 are enough to read back the same value, and
+/// seldom the shortest such text.
+pub fn format_significant(value: f64, digits: u8) -> Vec<u8> {
     if value == 0.0 || !value.is_finite() {
         return format_f64(value);
     }
-    let scientific = format!("{value:.16e}");
+    let scientific = format!("{value:.*e}", usize::from(digits) - 1);
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let trimmed = |text: &str| text.trim_end_matches('0').trim_end_matches('.').to_owned();
-    if (-4..17).contains(&exponent) {
-        let decimals = (16 - exponent) as usize;
+    if (-4..i32::from(digits)).contains(&exponent) {
+        let decimals = (i32::from(digits) - 1 - exponent) as usize;
         let fixed = format!("{value:.decimals$}");
         return if decimals == 0 { fixed } else { trimmed(&fixed) }.into_bytes();
     }
@@ -369,7 +369,7 @@ mod tests {
             (5e-324, "4.9406564584124654e-324"),
             (f64::MAX, "1.7976931348623157e+308"),
         ] {
-            assert_eq!(String::from_utf8(format_significant(value)).unwrap(), text);
+            assert_eq!(String::from_utf8(format_significant(value, 17)).unwrap(), text);
         }
     }
 

@@ -210,7 +210,8 @@ fn zscan<'k>(reader: &Reader<'k>, args: &Args<'_>) -> CommandResult<'k> {
     let Some(set) = reader.sorted_set(args[1])? else { return Ok(step(0, Vec::new())) };
     let options = Options::parse(&args[3..], Walk::SortedSet)?;
     // Clients see which form a sorted set has by how its scores are written here.
-    let format = if set.encoding() == "listpack" { format_f64 } else { format_significant };
+    let format: fn(f64) -> Vec<u8> =
+        if set.encoding() == "listpack" { format_f64 } else { |score| format_significant(score, 17) };
     let mut found = Vec::new();
     let cursor = set.scan(cursor, options.count, |member, score| {
         if options.wants_element(member) {

@@ -81,11 +81,16 @@ impl Keyspace {
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot(Arc::new(Keyspace {
+        Snapshot(Arc::new(self.copy()))
+    }
+
+    /// A dataset of its own that begins at this moment. What either changes the other does not see.
+    pub fn copy(&self) -> Keyspace {
+        Keyspace {
             databases: self.databases.clone(),
             settings: self.settings.clone(),
             expired_seen: Mutex::default(),
-        }))
+        }
     }
 
     pub fn database_count(&self) -> usize {

@@ -71,16 +71,48 @@ unsafe fn raise(lua: *mut lua_State, message: &'static str) -> c_int {
 /// `redis.call`: an error of the command is raised.
 pub(super) unsafe extern "C-unwind" fn call(lua: *mut lua_State) -> c_int {
     // SAFETY: called by Lua.
-    unsafe { run_command(lua, true) }
+    unsafe { run_command::<Unheard>(lua, true) }
 }
 
 /// `redis.pcall`: an error of the command is returned.
 pub(super) unsafe extern "C-unwind" fn pcall_command(lua: *mut lua_State) -> c_int {
     // SAFETY: called by Lua.
-    unsafe { run_command(lua, false) }
+    unsafe { run_command::<Unheard>(lua, false) }
 }
 
-unsafe fn run_command(lua: *mut lua_State, raises: bool) -> c_int {
+/// Hears of commands that a script calls.
+///
+/// # Safety
+/// Neither function calls into Lua, raises or suspends.
+pub(super) unsafe trait Listener {
+    /// A command is about to be called.
+    ///
+    /// # Safety
+    /// The arguments lie in the context, or in Lua.
+    unsafe fn called(context: *mut Context, arguments: &[&[u8]]);
+
+    /// It has been answered.
+    ///
+    /// # Safety
+    /// The context is live.
+    unsafe fn answered(context: *mut Context, reply: &Reply<'_>);
+}
+
+/// Nobody listens, and nothing is spent on that.
+struct Unheard;
+
+// SAFETY: they do nothing.
+unsafe impl Listener for Unheard {
+    unsafe fn called(_context: *mut Context, _arguments: &[&[u8]]) {}
+
+    unsafe fn answered(_context: *mut Context, _reply: &Reply<'_>) {}
+}
+
+/// Calls the command in the arguments on the stack.
+///
+/// # Safety
+/// Runs as a function that Lua called.
+pub(super) unsafe fn run_command<L: Listener>(lua: *mut lua_State, raises: bool) -> c_int {
     // SAFETY: called by Lua with its arguments on the stack. The argument slices point into strings that stay on
     // the stack until the host is done with them.
     unsafe {
@@ -90,15 +122,20 @@ unsafe fn run_command(lua: *mut lua_State, raises: bool) -> c_int {
             push_own_error(lua, message);
             return if raises { lua_error(lua) } else { 1 };
         }
-        let answer = ask(lua, context, |host, arguments| match host.call(arguments) {
-            // SAFETY: it is read before the host is used again.
-            Reply::Bulk(bytes) => Answer::Bytes(mem::transmute::<&[u8], &'static [u8]>(bytes)),
-            reply => {
-                let failed = matches!(reply, Reply::Error(_));
-                // SAFETY: the reply is read before the host is used again, and dropped afterwards without looking at
-                // what it borrows.
-                (*context).command_reply = mem::transmute::<Reply<'_>, Reply<'static>>(reply);
-                Answer::Kept { failed }
+        let answer = ask(lua, context, |host, arguments| {
+            L::called(context, arguments);
+            let reply = host.call(arguments);
+            L::answered(context, &reply);
+            match reply {
+                // SAFETY: it is read before the host is used again.
+                Reply::Bulk(bytes) => Answer::Bytes(mem::transmute::<&[u8], &'static [u8]>(bytes)),
+                reply => {
+                    let failed = matches!(reply, Reply::Error(_));
+                    // SAFETY: the reply is read before the host is used again, and dropped afterwards without looking at
+                    // what it borrows.
+                    (*context).command_reply = mem::transmute::<Reply<'_>, Reply<'static>>(reply);
+                    Answer::Kept { failed }
+                }
             }
         });
         match answer {
@@ -355,14 +392,14 @@ pub(super) unsafe extern "C-unwind" fn replicate_commands(lua: *mut lua_State) -
     1
 }
 
-/// `redis.breakpoint`: there is no debugger to stop in.
+/// `redis.breakpoint`, where there is no debugger to stop in.
 pub(super) unsafe extern "C-unwind" fn breakpoint(lua: *mut lua_State) -> c_int {
     // SAFETY: called by Lua.
     unsafe { lua_pushboolean(lua, 0) };
     1
 }
 
-/// `redis.debug`: there is no debugger to print to.
+/// `redis.debug`, where there is no debugger to print to.
 pub(super) unsafe extern "C-unwind" fn debug(_lua: *mut lua_State) -> c_int {
     0
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use mlua_sys::lua51::{self, lua_Debug, lua_State};
 
 use super::convert::{OpenReply, ReplyNames};
+use super::debugger::Debugger;
 use super::fiber::{Event, Suspender};
 use super::functions::{Library, LoadedFunction};
 use super::host::ScriptHost;
@@ -124,6 +125,9 @@ pub(super) struct Context {
     pub(super) reply_bytes: usize,
     pub(super) names: ReplyNames,
     pub(super) globals: Globals,
+
+    /// Of a script that is debugged.
+    pub(super) debugger: Option<Box<Debugger>>,
 }
 
 impl Context {
@@ -158,6 +162,7 @@ impl Context {
             reply_bytes: 0,
             names: ReplyNames::default(),
             globals: Globals::default(),
+            debugger: None,
         }
     }
 

@@ -9,12 +9,13 @@ use std::time::Duration;
 use corosensei::stack::DefaultStack;
 
 use super::context::Outcome;
+use super::debugger::Debugger;
 use super::fiber::{Event, Fiber};
 use super::flags::library_metadata;
 use super::functions::{Function, FunctionHandle, Library, Registry};
 use super::host::ScriptHost;
 use super::interpreter::{Interpreter, memory_error};
-use super::sandbox::Kind;
+use super::sandbox::{Features, Kind};
 use super::scripts::Script;
 use crate::protocol::{ErrorReply, Reply};
 
@@ -80,8 +81,8 @@ pub struct Engine {
     idle_functions: Vec<Box<Interpreter>>,
     stacks: Vec<DefaultStack>,
     settings: Arc<EngineSettings>,
-    /// Whether the idle interpreters were made with [`EngineSettings::insecure_api`].
-    idle_are_insecure: bool,
+    /// What the idle interpreters were made with.
+    idle_features: Features,
 }
 
 impl Default for Engine {
@@ -125,7 +126,7 @@ impl Engine {
             idle_functions: Vec::new(),
             stacks: Vec::new(),
             settings,
-            idle_are_insecure: false,
+            idle_features: Features::default(),
         }
     }
 
@@ -169,6 +170,23 @@ impl Engine {
                 interpreter
             }
         };
+        Ok(ScriptRun { interpreter: Some(interpreter) })
+    }
+
+    /// As [`start`](Self::start), of a script that is debugged. Its state is its own, and gone with it. While its
+    /// [`Console`](super::Console) has no command for it, a slice of it ends at once.
+    pub fn start_debugging(
+        &mut self,
+        script: &Arc<Script>,
+        keys: &[&[u8]],
+        arguments: &[&[u8]],
+        debugger: Box<Debugger>,
+    ) -> Result<ScriptRun, ErrorReply> {
+        let features = Features::new(self.settings.insecure_api.load(Relaxed)).debugged();
+        let mut interpreter = Box::new(Interpreter::new(Kind::Scripts, features));
+        self.give_stack(&mut interpreter)?;
+        interpreter.attach(debugger);
+        interpreter.start_script(script, keys, arguments, self.allowance());
         Ok(ScriptRun { interpreter: Some(interpreter) })
     }
 
@@ -303,10 +321,10 @@ impl Engine {
         kind: Kind,
         script: Option<&Arc<Script>>,
     ) -> Result<Box<Interpreter>, ErrorReply> {
-        let insecure_api = self.settings.insecure_api.load(Relaxed);
-        if insecure_api != self.idle_are_insecure {
+        let features = Features::new(self.settings.insecure_api.load(Relaxed));
+        if features != self.idle_features {
             self.clear();
-            self.idle_are_insecure = insecure_api;
+            self.idle_features = features;
         }
         let idle = match kind {
             Kind::Scripts => &mut self.idle_scripts,
@@ -320,7 +338,12 @@ impl Engine {
             }
             _ => idle.pop(),
         }
-        .unwrap_or_else(|| Box::new(Interpreter::new(kind, insecure_api)));
+        .unwrap_or_else(|| Box::new(Interpreter::new(kind, features)));
+        self.give_stack(&mut interpreter)?;
+        Ok(interpreter)
+    }
+
+    fn give_stack(&mut self, interpreter: &mut Interpreter) -> Result<(), ErrorReply> {
         if interpreter.needs_stack() {
             let stack = match self.stacks.pop() {
                 Some(stack) => stack,
@@ -330,7 +353,7 @@ impl Engine {
             };
             interpreter.set_stack(stack);
         }
-        Ok(interpreter)
+        Ok(())
     }
 
     fn put_back(&mut self, interpreter: Box<Interpreter>) {
@@ -338,7 +361,7 @@ impl Engine {
             Kind::Scripts => &mut self.idle_scripts,
             Kind::Functions => &mut self.idle_functions,
         };
-        let is_current = interpreter.has_insecure_api() == self.idle_are_insecure;
+        let is_current = interpreter.features() == self.idle_features;
         if idle.len() < IDLE_INTERPRETERS && is_current && !interpreter.is_bloated() {
             idle.push(interpreter);
         } else {

@@ -19,12 +19,13 @@ use mlua_sys::lua51::*;
 use super::api;
 use super::context::{self, Context, Job, Outcome};
 use super::convert::ReplyNames;
+use super::debugger::{self, Debugger};
 use super::fiber::{Event, Fiber};
 use super::functions::{FunctionHandle, Library, LoadedFunction, Registry};
 use super::host::ScriptHost;
 use super::libraries;
 use super::random::Random;
-use super::sandbox::{self, Kind};
+use super::sandbox::{self, Features, Kind};
 use super::scripts::{Script, ScriptDigest};
 use super::ticks;
 use crate::protocol::Reply;
@@ -55,7 +56,7 @@ struct LoadedLibrary {
 pub(super) struct Interpreter {
     context: NonNull<Context>,
     kind: Kind,
-    insecure_api: bool,
+    features: Features,
     fiber: Option<Fiber>,
     compiled: HashMap<ScriptDigest, Compiled, foldhash::fast::RandomState>,
     body_bytes: usize,
@@ -70,7 +71,7 @@ pub(super) struct Interpreter {
 unsafe impl Send for Interpreter {}
 
 impl Interpreter {
-    pub(super) fn new(kind: Kind, insecure_api: bool) -> Self {
+    pub(super) fn new(kind: Kind, features: Features) -> Self {
         let context = NonNull::from(Box::leak(Box::new(Context::new())));
         // SAFETY: a new state whose allocator gets its context; errors in here can only be for want of memory,
         // and abort in `on_panic`.
@@ -80,7 +81,7 @@ impl Interpreter {
             (*context.as_ptr()).lua = lua;
             lua_atpanic(lua, on_panic);
             let names = ReplyNames::intern(lua);
-            let globals = sandbox::fill(lua, kind, insecure_api);
+            let globals = sandbox::fill(lua, kind, features);
             (*context.as_ptr()).names = names;
             (*context.as_ptr()).globals = globals;
             ticks::lua_settick(lua, Some(context::on_tick));
@@ -91,7 +92,7 @@ impl Interpreter {
         Interpreter {
             context,
             kind,
-            insecure_api,
+            features,
             fiber: None,
             compiled: HashMap::default(),
             body_bytes: 0,
@@ -105,8 +106,24 @@ impl Interpreter {
         self.kind
     }
 
-    pub(super) fn has_insecure_api(&self) -> bool {
-        self.insecure_api
+    pub(super) fn features(&self) -> Features {
+        self.features
+    }
+
+    /// From now on the debugger is told of every line. The state was made to be debugged.
+    pub(super) fn attach(&mut self, debugger: Box<Debugger>) {
+        let context = self.context_mut();
+        let lua = context.lua;
+        context.debugger = Some(debugger);
+        // SAFETY: the state is free; threads that the script makes get the same hook.
+        unsafe {
+            lua_sethook(
+                lua,
+                Some(debugger::on_event),
+                LUA_MASKCOUNT | LUA_MASKLINE,
+                COUNT_HOOK_INSTRUCTIONS,
+            );
+        }
     }
 
     fn context(&self) -> &Context {

@@ -2,12 +2,13 @@
 //!
 //! A script runs on a stack of its own ([`fiber`]) in a Lua state of its own ([`interpreter`]), slice by slice
 //! ([`Engine::resume`]), and can be abandoned between slices wherever it is ([`Engine::abandon`]). `unsafe` is in
-//! `api`, `context`, `convert`, `fiber`, `interpreter`, `run`, `sandbox`, `ticks` and the libraries only; above
-//! them ([`engine`], [`scripts`], [`functions`], [`flags`], [`host`]) there is none.
+//! `api`, `context`, `convert`, `debugger`, `fiber`, `interpreter`, `run`, `sandbox`, `ticks` and the libraries only;
+//! above them ([`engine`], [`scripts`], [`functions`], [`flags`], [`host`]) there is none.
 
 mod api;
 mod context;
 mod convert;
+mod debugger;
 pub mod engine;
 mod fiber;
 pub mod flags;
@@ -24,6 +25,7 @@ mod statistics;
 mod tests;
 mod ticks;
 
+pub use debugger::{Console, DebugCommand, Debugger};
 pub use engine::{
     Code, Engine, EngineSettings, LOAD_TIME_LIMIT, NoHost, Progress, ScriptCall, ScriptResult, ScriptRun,
 };

@@ -7,6 +7,7 @@ use std::os::raw::{c_char, c_int};
 use mlua_sys::lua51::*;
 
 use super::api;
+use super::debugger;
 use super::libraries;
 
 unsafe extern "C-unwind" {
@@ -28,6 +29,29 @@ pub(super) enum Kind {
     Functions,
 }
 
+/// What the scripts of a state find that others do not; bits.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Features(u8);
+
+impl Features {
+    /// `lua-enable-insecure-api`: `getfenv`, `setfenv` and `newproxy`.
+    const INSECURE_API: u8 = 1;
+    /// The functions of the API that a debugger hears of.
+    const DEBUGGED: u8 = 2;
+
+    pub(super) fn new(insecure_api: bool) -> Self {
+        Features(if insecure_api { Self::INSECURE_API } else { 0 })
+    }
+
+    pub(super) fn debugged(self) -> Self {
+        Features(self.0 | Self::DEBUGGED)
+    }
+
+    fn has(self, feature: u8) -> bool {
+        self.0 & feature != 0
+    }
+}
+
 /// Registry references of tables that the engine switches between.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Globals {
@@ -43,7 +67,7 @@ pub(super) struct Globals {
 ///
 /// # Safety
 /// `lua` is a new state, and its memory is not limited. Errors for want of memory are raised.
-pub(super) unsafe fn fill(lua: *mut lua_State, kind: Kind, insecure_api: bool) -> Globals {
+pub(super) unsafe fn fill(lua: *mut lua_State, kind: Kind, features: Features) -> Globals {
     // SAFETY: passed on to the caller.
     unsafe {
         for open in [luaopen_base, luaopen_table, luaopen_string, luaopen_math] {
@@ -51,7 +75,7 @@ pub(super) unsafe fn fill(lua: *mut lua_State, kind: Kind, insecure_api: bool) -
             lua_call(lua, 0, 0);
         }
         let insecure = [c"getfenv", c"setfenv", c"newproxy"];
-        let hidden = if insecure_api { &insecure[..0] } else { &insecure };
+        let hidden = if features.has(Features::INSECURE_API) { &insecure[..0] } else { &insecure };
         for name in [c"dofile", c"loadfile", c"print"].iter().chain(hidden) {
             lua_pushnil(lua);
             lua_setglobal(lua, name.as_ptr());
@@ -68,6 +92,9 @@ pub(super) unsafe fn fill(lua: *mut lua_State, kind: Kind, insecure_api: bool) -
         lua_setglobal(lua, c"pcall".as_ptr());
 
         push_api(lua, kind);
+        if features.has(Features::DEBUGGED) {
+            set_debugged_functions(lua);
+        }
         lua_pushvalue(lua, -1);
         lua_setglobal(lua, c"server".as_ptr());
         lua_setglobal(lua, c"redis".as_ptr());
@@ -207,6 +234,18 @@ unsafe fn push_api(lua: *mut lua_State, kind: Kind) {
             set_function(lua, c"debug", api::debug);
             set_function(lua, c"replicate_commands", api::replicate_commands);
         }
+    }
+}
+
+/// Replaces those of the table on the top of the stack that a debugger hears of.
+unsafe fn set_debugged_functions(lua: *mut lua_State) {
+    // SAFETY: passed on to the caller of `fill`.
+    unsafe {
+        set_function(lua, c"call", debugger::call);
+        set_function(lua, c"pcall", debugger::pcall_command);
+        set_function(lua, c"error_reply", debugger::error_reply);
+        set_function(lua, c"breakpoint", debugger::breakpoint);
+        set_function(lua, c"debug", debugger::debug);
     }
 }
 

@@ -83,7 +83,7 @@ pub fn record(
     if !server.latency_tracking_is_off.load(Relaxed) {
         counters.latencies.record(nanoseconds);
     }
-    if session.origin == Origin::Loader {
+    if session.origin.is_unseen() {
         return;
     }
     if server.latency.keeps(nanoseconds) {

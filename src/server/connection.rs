@@ -6,6 +6,8 @@
 //! Invariants: a request is run once, in order; while the connection waits (blocked, held, in a slow call) it runs none;
 //! no guard is held when this task sleeps, except by a script that runs for it.
 
+mod debugging;
+
 use std::cell::RefMut;
 use std::future::poll_fn;
 use std::io;
@@ -29,6 +31,7 @@ use super::config::ConfigReader;
 use super::execute::{Execution, Executor};
 use super::reactor::{READ_BUFFER, Reactor};
 use super::script::ScriptInProgress;
+use super::script::debugged::Debugged;
 use super::scripts_running::{Kill, RunningScript};
 use super::session::{Origin, Session};
 use super::table::Entry;
@@ -103,6 +106,13 @@ enum Stop<'h> {
     Slow {
         executor: Executor<'h>,
         call: SlowCall,
+        entry: &'static Entry,
+        args: Vec<Vec<u8>>,
+    },
+    /// A script is debugged from here on.
+    Debugged {
+        executor: Executor<'h>,
+        debugged: Box<Debugged>,
         entry: &'static Entry,
         args: Vec<Vec<u8>>,
     },
@@ -441,6 +451,11 @@ impl Connection {
                         Stop::Empty
                     }
                 }
+                Stop::Debugged { executor, debugged, entry, args } => {
+                    let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+                    self.debug(home, executor, debugged, entry, &args).await;
+                    Stop::Empty
+                }
                 Stop::Held(postponed) => {
                     self.hold(postponed);
                     Stop::Empty
@@ -604,6 +619,9 @@ fn stop<'h>(
         (Execution::Transaction, Some(entry)) => {
             Stop::Slow { executor, call: SlowCall::Transaction, entry, args: owned() }
         }
+        (Execution::Debugged(debugged), Some(entry)) => {
+            Stop::Debugged { executor, debugged, entry, args: owned() }
+        }
         (execution, _) => {
             executor.delete_expired_seen();
             executor.finish_batch();
@@ -612,7 +630,10 @@ fn stop<'h>(
                 Execution::Wait(waiting) => Stop::Wait(waiting),
                 Execution::Away(script) => Stop::Away(script),
                 Execution::Replicate(handover) => Stop::Replicate(handover),
-                Execution::Done | Execution::Suspended(_) | Execution::Transaction => Stop::Empty,
+                Execution::Done
+                | Execution::Suspended(_)
+                | Execution::Debugged(_)
+                | Execution::Transaction => Stop::Empty,
             }
         }
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::blocking::BlockedCall;
 use super::client::ClientNumber;
 use crate::keyspace::{Keyspace, WriteState};
-use crate::stream::Stream;
+use crate::stream::{NO_REPLID, Stream};
 
 #[derive(Debug)]
 pub struct Core {
@@ -17,4 +17,16 @@ pub struct Core {
     pub stream: Stream,
     /// Calls that wait for keys, by client.
     pub blocked: HashMap<ClientNumber, BlockedCall>,
+}
+
+impl Core {
+    /// One of its own that begins with this dataset, and that nobody watches, waits for or reads the stream of.
+    pub fn private_copy(&self) -> Core {
+        Core {
+            keyspace: self.keyspace.copy(),
+            writes: WriteState::default(),
+            stream: Stream::new(NO_REPLID),
+            blocked: HashMap::new(),
+        }
+    }
 }

@@ -18,6 +18,7 @@ use super::core::Core;
 use super::lazy_free;
 use super::reactor::Reactor;
 use super::script::ScriptInProgress;
+use super::script::debugged::Debugged;
 use super::scripts_running::RunningScript;
 use super::session::{Origin, Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler, HostOutcome};
@@ -34,6 +35,8 @@ pub enum Held<'s> {
     Nothing,
     Read(RwLockReadGuard<'s, Core>),
     Write(RwLockWriteGuard<'s, Core>),
+    /// A dataset of its own, of which nothing is published.
+    Private(Box<Core>),
 }
 
 /// How the execution of one request went.
@@ -45,6 +48,8 @@ pub enum Execution {
     Suspended(Box<ScriptInProgress>),
     /// The script goes on on another thread; the client gets its reply by mail.
     Away(Arc<RunningScript>),
+    /// A script is debugged: its session goes on with this executor, or with one of its own.
+    Debugged(Box<Debugged>),
     /// EXEC of a transaction that holds scripts, any of which may be suspended.
     Transaction,
     /// It is to be tried again: a script holds the dataset, or clients are paused.
@@ -104,6 +109,16 @@ impl<'s> Executor<'s> {
         Executor { snapshot: Some(snapshot), ..Self::new(server, reactor) }
     }
 
+    /// For a script on a dataset of its own.
+    pub fn on_private(server: &'s Arc<Server>, reactor: &'s Reactor, core: Box<Core>) -> Self {
+        Executor { held: Held::Private(core), ..Self::new(server, reactor) }
+    }
+
+    /// What is held, to be let go elsewhere.
+    pub fn into_held(self) -> Held<'s> {
+        self.held
+    }
+
     /// The moment of the next command is that at which the last one ended.
     fn next_moment(&mut self) {
         let (moment, unix_us) = self.began;
@@ -142,7 +157,7 @@ impl<'s> Executor<'s> {
 
     /// Takes the guard for writing; a read guard is dropped first.
     pub fn hold_write(&mut self) -> Result<(), ScriptHolds> {
-        if !matches!(self.held, Held::Write(_)) {
+        if !matches!(self.held, Held::Write(_) | Held::Private(_)) {
             self.held = Held::Nothing;
             let guard = loop {
                 if let Some(guard) = self.server.core.try_write() {
@@ -187,7 +202,7 @@ impl<'s> Executor<'s> {
     }
 
     pub fn is_writing(&self) -> bool {
-        matches!(self.held, Held::Write(_))
+        matches!(self.held, Held::Write(_) | Held::Private(_))
     }
 
     /// The dataset to read, which is held.
@@ -195,6 +210,7 @@ impl<'s> Executor<'s> {
         match &self.held {
             Held::Read(guard) => guard,
             Held::Write(guard) => guard,
+            Held::Private(core) => core,
             Held::Nothing => unreachable!("the guard is taken before the dataset is read"),
         }
     }
@@ -204,16 +220,18 @@ impl<'s> Executor<'s> {
         self.wrote = true;
         match &mut self.held {
             Held::Write(guard) => guard,
+            Held::Private(core) => core,
             Held::Read(_) | Held::Nothing => {
                 unreachable!("the guard is taken for writing before the dataset is changed")
             }
         }
     }
 
+    /// The dataset, if what is written to it is to be published.
     fn core_if_writing(&mut self) -> Option<&mut Core> {
         match &mut self.held {
             Held::Write(guard) => Some(guard),
-            Held::Read(_) | Held::Nothing => None,
+            Held::Read(_) | Held::Private(_) | Held::Nothing => None,
         }
     }
 
@@ -221,8 +239,10 @@ impl<'s> Executor<'s> {
     pub fn key_expiry(&self, session: &Session) -> KeyExpiry {
         match session.origin {
             Origin::Primary | Origin::Loader => KeyExpiry::Ignore,
-            Origin::Client | Origin::Script if self.server.expiry_is_off() => KeyExpiry::Hide,
-            Origin::Client | Origin::Script => KeyExpiry::Delete,
+            Origin::Client | Origin::Script | Origin::Rehearsal if self.server.expiry_is_off() => {
+                KeyExpiry::Hide
+            }
+            Origin::Client | Origin::Script | Origin::Rehearsal => KeyExpiry::Delete,
         }
     }
 
@@ -281,7 +301,14 @@ impl<'s> Executor<'s> {
                 Execution::Done
             }
         };
-        if !matches!(execution, Execution::Suspended(_) | Execution::Transaction | Execution::Held(_)) {
+        let is_over = !matches!(
+            execution,
+            Execution::Suspended(_)
+                | Execution::Debugged(_)
+                | Execution::Transaction
+                | Execution::Held(_)
+        );
+        if is_over {
             session.skipped();
         }
         execution
@@ -390,6 +417,7 @@ impl<'s> Executor<'s> {
                     script::Begun::Ended => Execution::Done,
                     script::Begun::Suspended(script) => Execution::Suspended(script),
                     script::Begun::Away(shown) => Execution::Away(shown),
+                    script::Begun::Debugged(debugged) => Execution::Debugged(debugged),
                     script::Begun::Held(hold) => Execution::Held(hold),
                 };
             }
@@ -637,6 +665,7 @@ impl<'s> Executor<'s> {
             (Some(snapshot), _) => snapshot,
             (None, Held::Read(guard)) => &guard.keyspace,
             (None, Held::Write(guard)) => &guard.keyspace,
+            (None, Held::Private(core)) => &core.keyspace,
             (None, Held::Nothing) => unreachable!("a call that reads holds the dataset"),
         };
         Reader {

@@ -56,7 +56,7 @@ pub mod users;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -136,6 +136,8 @@ pub struct Server {
     /// What threads for scripts count, also those that have ended.
     pub worker_counts: Mutex<Vec<(Arc<Counters>, Arc<CommandStats>)>>,
     pub script_workers: script_workers::ScriptWorkers,
+    /// Scripts that are debugged on a copy of the dataset.
+    pub rehearsals: Arc<AtomicUsize>,
     pub missing_scripts: missing_scripts::MissingScripts,
     /// Directives where the engines of all threads read them.
     pub engine_settings: Arc<EngineSettings>,

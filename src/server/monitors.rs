@@ -58,7 +58,7 @@ impl Monitors {
 
     #[cold]
     fn show_always(&self, server: &Server, session: &Session, entry: &Entry, args: &Args<'_>) {
-        if session.origin == Origin::Loader {
+        if session.origin.is_unseen() {
             return;
         }
         let now_us = server.now_us();

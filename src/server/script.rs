@@ -7,10 +7,13 @@
 //! Invariants: a script's effects are published when it has ended, as one unit, or never; a script is abandoned between
 //! slices only, never inside of a command.
 
+pub mod debugged;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use self::debugged::{DebugMode, Debugged};
 use super::Server;
 use super::admission::{Conditions, Hold, find_entry, is_without_subcommand};
 use super::commands::scripting::NO_SCRIPT;
@@ -95,6 +98,8 @@ pub enum Begun {
     Suspended(Box<ScriptInProgress>),
     /// The same, and it only reads: it goes on on another thread.
     Away(Arc<RunningScript>),
+    /// It is debugged: it stands before its first line.
+    Debugged(Box<Debugged>),
     /// Another script holds the dataset, or the primary is asked for this one.
     Held(Hold),
 }
@@ -108,6 +113,9 @@ pub fn begin(
     args: &Args<'_>,
 ) -> Begun {
     let request = function(&mut super::call::Call::new(executor, session, entry, args));
+    if let DebugMode::Begun(target) = session.debug {
+        return debugged::begin(executor, session, entry, request, args, target);
+    }
     if matches!(&request, Err(error) if *error == NO_SCRIPT) && asks_primary(executor, session, args) {
         return Begun::Held(Hold::Primary);
     }
@@ -613,7 +621,10 @@ impl Host<'_, '_> {
             return Err(ErrorReply::new("ERR Wrong number of args calling command from script"));
         }
         let flags = entry.flags;
-        if flags.has(Flags::NOSCRIPT) && !server.deny_scripts_is_off.load(Relaxed) {
+        // On a dataset of its own such a command would find nothing of what it is for.
+        if flags.has(Flags::NOSCRIPT)
+            && (!server.deny_scripts_is_off.load(Relaxed) || self.session.origin == Origin::Rehearsal)
+        {
             return Err(ErrorReply::new("ERR This Valkey command is not allowed from script"));
         }
         users::check(server, self.session, entry, args, Context::Script).map_err(|refusal| {
@@ -646,7 +657,7 @@ impl Host<'_, '_> {
     fn admit_in_conditions(&self, flags: Flags) -> Result<(), ErrorReply> {
         let server = self.executor.server;
         let conditions = &server.conditions;
-        if self.session.origin != Origin::Script {
+        if !matches!(self.session.origin, Origin::Script | Origin::Rehearsal) {
             return Ok(());
         }
         if conditions.has(Conditions::STALE) && !flags.has(Flags::STALE) {

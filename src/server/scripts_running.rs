@@ -3,13 +3,14 @@
 //! Invariants: at most one script holds the dataset, and `holds` is true from its first suspension to its end; a script
 //! that was told to stop while it had written nothing writes nothing any more.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::client::Client;
 use crate::protocol::ErrorReply;
 
 /// What a running script has been told.
@@ -36,6 +37,8 @@ pub struct RunningScript {
     pub is_replicated: bool,
     /// It is part of a transaction, so what it wrote cannot be undone alone.
     pub is_in_transaction: bool,
+    /// The client that debugs it, which waits for a person: it is to look when the script is told something.
+    pub debugged_by: OnceLock<Arc<Client>>,
     /// Bits of what it did and what it was told: both change at one moment or not at all.
     state: AtomicU8,
 }
@@ -63,6 +66,7 @@ impl RunningScript {
             holds: AtomicBool::new(false),
             is_replicated,
             is_in_transaction,
+            debugged_by: OnceLock::new(),
             state: AtomicU8::new(0),
         })
     }
@@ -84,7 +88,11 @@ impl RunningScript {
             Kill::Rollback => (KILLED | ROLLED_BACK, !self.is_in_transaction),
         };
         let stop = |state: u8| (state & WROTE == 0 || undoes).then_some(state | told);
-        self.state.fetch_update(Relaxed, Relaxed, stop).is_ok()
+        let is_told = self.state.fetch_update(Relaxed, Relaxed, stop).is_ok();
+        if let Some(client) = self.debugged_by.get() {
+            client.nudge();
+        }
+        is_told
     }
 
     /// The script is about to write for the first time. `false`: it was told to stop, so it must not.

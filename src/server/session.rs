@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::client::{Client, Traits};
 use super::command_log::CostlyCall;
+use super::script::debugged::DebugMode;
 use super::table::Entry;
 use super::users::Identity;
 use crate::command::Flags;
@@ -49,10 +50,19 @@ pub enum Origin {
     Client,
     /// A running script: inner commands.
     Script,
+    /// A script that is debugged on a copy of the dataset: inner commands that nobody else sees.
+    Rehearsal,
     /// The stream of this server's primary.
     Primary,
     /// The AOF being loaded.
     Loader,
+}
+
+impl Origin {
+    /// Does nobody but who runs the commands see that they are run?
+    pub fn is_unseen(self) -> bool {
+        matches!(self, Origin::Rehearsal | Origin::Loader)
+    }
 }
 
 #[derive(Debug)]
@@ -71,6 +81,8 @@ pub struct Session {
     pub channels: std::collections::HashSet<Vec<u8>>,
     pub patterns: std::collections::HashSet<Vec<u8>>,
     pub shard_channels: std::collections::HashSet<Vec<u8>>,
+    /// SCRIPT DEBUG.
+    pub debug: DebugMode,
     /// Encoded replies, not sent yet.
     pub out: Vec<u8>,
     /// Where in `out` the reply of the running command begins.
@@ -103,6 +115,7 @@ impl Session {
             watched: Vec::new(),
             watch_flag: WatchFlag::default(),
             reply_mode: ReplyMode::On,
+            debug: DebugMode::Off,
             channels: Default::default(),
             patterns: Default::default(),
             shard_channels: Default::default(),
@@ -153,7 +166,7 @@ impl Session {
         {
             self.refusal = Some(error.clone());
         }
-        if self.reply_mode == ReplyMode::On && matches!(self.origin, Origin::Client | Origin::Script) {
+        if self.reply_mode == ReplyMode::On && matches!(self.origin, Origin::Client | Origin::Script | Origin::Rehearsal) {
             encode::encode(reply, self.protocol(), &mut self.out);
         }
     }

@@ -97,6 +97,7 @@ impl Server {
             unblocked_stats: Arc::new(CommandStats::new(table.len())),
             worker_counts: Mutex::default(),
             script_workers: Default::default(),
+            rehearsals: Arc::default(),
             missing_scripts: Default::default(),
             engine_settings: Arc::new(EngineSettings {
                 script_max_memory: AtomicUsize::new(config.script_max_memory as usize),

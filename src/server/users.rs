@@ -349,7 +349,7 @@ pub fn would_allow(server: &Server, session: &mut Session, entry: &Entry, args: 
 }
 
 fn is_checked(session: &Session) -> bool {
-    matches!(session.origin, Origin::Client | Origin::Script)
+    matches!(session.origin, Origin::Client | Origin::Script | Origin::Rehearsal)
 }
 
 /// May a call that waited be run now on behalf of its client?

@@ -8,6 +8,7 @@ use crate::command::{Argument, ArgumentKind, Command, Flags, Group, KeySpec, Key
 use crate::protocol::{ErrorReply, Reply};
 use crate::scripting::{Origin, Script, ScriptDigest};
 use crate::server::call::{Call, Writes};
+use crate::server::script::debugged::{DebugMode, Target};
 use crate::server::script::{Program, ScriptRequest};
 use crate::server::scripts_running::Kill;
 use crate::server::table::{HostCommand, HostHandler, HostOutcome, ScriptFn};
@@ -90,7 +91,7 @@ pub const COMMANDS: &[HostCommand] = &[
 const SCRIPT_COMMANDS: &[HostCommand] = &[
     HostCommand {
         name: "debug",
-        summary: "Turns the debugger of scripts off. There is none to turn on.",
+        summary: "Lets the scripts that follow be debugged, or not.",
         since: "3.2.0",
         arity: -3,
         arguments: &[
@@ -153,7 +154,7 @@ const SCRIPT_COMMANDS: &[HostCommand] = &[
 
 const HELP: &[&str] = &[
     "DEBUG (YES|SYNC|NO) [<engine>]",
-    "    Turn the debugger of scripts off; there is none to turn on.",
+    "    Let the next script of this connection be debugged: on a copy of the dataset, on the dataset, or not.",
     "EXISTS <sha1> [<sha1> ...]",
     "    Return whether scripts are known, by their digests.",
     "FLUSH [ASYNC|SYNC]",
@@ -202,6 +203,11 @@ fn request(program: Program, key_count: usize, by_read_only_command: bool) -> Sc
 }
 
 fn eval(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, ErrorReply> {
+    if let Some(target) = call.session.debug.target()
+        && call.session.transaction.is_none()
+    {
+        return eval_debugged(call, read_only, target);
+    }
     let keys = key_count(call)?;
     let body = call.args[1];
     let server = call.server();
@@ -217,7 +223,26 @@ fn eval(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, Error
     Ok(request(Program::Script(script), keys, read_only))
 }
 
+/// The script is not kept: that it compiles is seen when it begins.
+#[cold]
+fn eval_debugged(
+    call: &mut Call<'_, '_>,
+    read_only: bool,
+    target: Target,
+) -> Result<ScriptRequest, ErrorReply> {
+    if call.executor.in_unit() {
+        return Err(ErrorReply::new("ERR A script that is part of a transaction can't be debugged"));
+    }
+    call.session.debug = DebugMode::Begun(target);
+    let keys = key_count(call)?;
+    let script = Arc::new(Script::new(call.args[1])?);
+    Ok(request(Program::Script(script), keys, read_only))
+}
+
 fn evalsha(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, ErrorReply> {
+    if call.session.debug != DebugMode::Off {
+        return Err(ErrorReply::new("ERR Please use EVAL instead of EVALSHA for debugging"));
+    }
     let keys = key_count(call)?;
     let recent = &mut call.executor.reactor.recent_script.borrow_mut();
     match call.server().scripts.find(call.args[1], recent) {
@@ -244,6 +269,9 @@ fn fcall(call: &mut Call<'_, '_>, read_only: bool) -> Result<ScriptRequest, Erro
 }
 
 fn script_debug(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
+    if !call.session.out.is_empty() {
+        return Err(ErrorReply::new("ERR SCRIPT DEBUG must be called outside a pipeline"));
+    }
     match &call.args[3..] {
         [] => {}
         [engine] if engine.eq_ignore_ascii_case(b"lua") => {}
@@ -254,12 +282,12 @@ fn script_debug(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
         _ => return Err(super::wrong_subcommand_arguments(call)),
     }
     match call.args[2].to_ascii_lowercase().as_slice() {
-        b"no" => Ok(Reply::Ok.into()),
-        b"yes" | b"sync" => {
-            Err(ErrorReply::new("ERR There is no debugger for scripts in this server, which only runs them"))
-        }
-        _ => Err(ErrorReply::new("ERR Use SCRIPT DEBUG YES/SYNC/NO")),
+        b"no" => call.session.debug = DebugMode::Off,
+        b"yes" => call.session.debug = DebugMode::Armed(Target::Copy),
+        b"sync" => call.session.debug = DebugMode::Armed(Target::Dataset),
+        _ => return Err(ErrorReply::new("ERR Use SCRIPT DEBUG YES/SYNC/NO")),
     }
+    Ok(Reply::Ok.into())
 }
 
 fn script_load(call: &mut Call<'_, '_, Writes>) -> Result<HostOutcome, ErrorReply> {

@@ -4,6 +4,8 @@
 
 use crate::protocol::request::split_arguments;
 
+pub use crate::base::quote::quote;
+
 /// The words of a line; `None` if its quotes are not balanced.
 ///
 /// The rules are those of inline commands but for one edge: a backslash escapes the last byte of a line too,
@@ -12,22 +14,3 @@ pub fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     split_arguments(&[line, b" "].concat())
 }
 
-/// The bytes in double quotes, with escapes for all that is not printable ASCII.
-pub fn quote(bytes: &[u8]) -> Vec<u8> {
-    let mut quoted = Vec::with_capacity(bytes.len() + 2);
-    quoted.push(b'"');
-    for &byte in bytes {
-        match byte {
-            b'\\' | b'"' => quoted.extend([b'\\', byte]),
-            b'\n' => quoted.extend(b"\\n"),
-            b'\r' => quoted.extend(b"\\r"),
-            b'\t' => quoted.extend(b"\\t"),
-            0x07 => quoted.extend(b"\\a"),
-            0x08 => quoted.extend(b"\\b"),
-            b' '..=b'~' => quoted.push(byte),
-            _ => quoted.extend(format!("\\x{byte:02x}").into_bytes()),
-        }
-    }
-    quoted.push(b'"');
-    quoted
-}
