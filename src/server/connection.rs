@@ -28,7 +28,7 @@ use super::blocking::Waiting;
 use super::client::{Client, Close, Traits, Unblock};
 use super::commandstats;
 use super::config::ConfigReader;
-use super::execute::{Execution, Executor};
+use super::execute::{Execution, Executor, Unfinished};
 use super::reactor::{READ_BUFFER, Reactor};
 use super::script::ScriptInProgress;
 use super::script::debugged::Debugged;
@@ -117,7 +117,7 @@ enum Stop<'h> {
         args: Vec<Vec<u8>>,
     },
     Held(Postponed),
-    Wait(Box<Waiting>),
+    Wait(Waiting),
     Away(Arc<RunningScript>),
     Replicate(super::replicas::Handover),
     /// The peer sent what is no request: answer and close.
@@ -136,7 +136,7 @@ enum State {
     Ready,
     /// A request is to be tried again.
     Held(Postponed),
-    Waiting(Box<Waiting>),
+    Waiting(Waiting),
     /// Its script goes on on another thread.
     Away(Arc<RunningScript>),
 }
@@ -422,8 +422,8 @@ impl Connection {
             args.extend(arguments.iter().map(|argument| argument.of(bytes)));
             done = request.end;
             match run_one(&mut executor, &mut self.session, request.entry, &args) {
-                Execution::Done => {}
-                execution => return (done, stop(executor, execution, request.entry, &args)),
+                Ok(()) => {}
+                Err(unfinished) => return (done, stop(executor, *unfinished, request.entry, &args)),
             }
             if self.session.client.closing() != Close::No {
                 break;
@@ -491,7 +491,7 @@ impl Connection {
         self.state = State::Held(postponed);
     }
 
-    fn wait(&mut self, waiting: Box<Waiting>) {
+    fn wait(&mut self, waiting: Waiting) {
         self.session.client.set(Traits::BLOCKED, true);
         self.timer = waiting.timeout.map(|timeout| Box::pin(tokio::time::sleep(clamp(timeout))));
         self.state = State::Waiting(waiting);
@@ -555,12 +555,12 @@ impl Connection {
                 let args: Vec<&[u8]> = postponed.args.iter().map(Vec::as_slice).collect();
                 self.session.most_request_bytes = usize::MAX;
                 match run_one(&mut executor, &mut self.session, postponed.entry, &args) {
-                    Execution::Done => {
+                    Ok(()) => {
                         executor.finish_batch();
                         drop(executor);
                         self.run_input(home)
                     }
-                    execution => stop(executor, execution, postponed.entry, &args),
+                    Err(unfinished) => stop(executor, *unfinished, postponed.entry, &args),
                 }
             }
             State::Ready | State::Waiting(_) | State::Away(_) => self.run_input(home),
@@ -598,7 +598,7 @@ fn run_one(
 ) -> Execution {
     let execution = executor.run(session, entry, args);
     // One that waits, or whose script goes on elsewhere, may have been answered already: `poll` must see that it was.
-    if matches!(execution, Execution::Done) && session.client.has_mail() {
+    if execution.is_ok() && session.client.has_mail() {
         session.client.take_mail(&mut session.out);
     }
     execution
@@ -607,33 +607,30 @@ fn run_one(
 /// What comes of a request that is not done. The batch ends, unless the request goes on with its executor.
 fn stop<'h>(
     mut executor: Executor<'h>,
-    execution: Execution,
+    unfinished: Unfinished,
     entry: Option<&'static Entry>,
     args: &Args<'_>,
 ) -> Stop<'h> {
     let owned = || args.iter().map(|arg| arg.to_vec()).collect();
-    match (execution, entry) {
-        (Execution::Suspended(script), Some(entry)) => {
+    match (unfinished, entry) {
+        (Unfinished::Suspended(script), Some(entry)) => {
             Stop::Slow { executor, call: SlowCall::Script(script), entry, args: owned() }
         }
-        (Execution::Transaction, Some(entry)) => {
+        (Unfinished::Transaction, Some(entry)) => {
             Stop::Slow { executor, call: SlowCall::Transaction, entry, args: owned() }
         }
-        (Execution::Debugged(debugged), Some(entry)) => {
+        (Unfinished::Debugged(debugged), Some(entry)) => {
             Stop::Debugged { executor, debugged, entry, args: owned() }
         }
-        (execution, _) => {
+        (unfinished, _) => {
             executor.delete_expired_seen();
             executor.finish_batch();
-            match execution {
-                Execution::Held(hold) => Stop::Held(Postponed { hold, entry, args: owned() }),
-                Execution::Wait(waiting) => Stop::Wait(waiting),
-                Execution::Away(script) => Stop::Away(script),
-                Execution::Replicate(handover) => Stop::Replicate(handover),
-                Execution::Done
-                | Execution::Suspended(_)
-                | Execution::Debugged(_)
-                | Execution::Transaction => Stop::Empty,
+            match unfinished {
+                Unfinished::Held(hold) => Stop::Held(Postponed { hold, entry, args: owned() }),
+                Unfinished::Wait(waiting) => Stop::Wait(waiting),
+                Unfinished::Away(script) => Stop::Away(script),
+                Unfinished::Replicate(handover) => Stop::Replicate(handover),
+                Unfinished::Suspended(_) | Unfinished::Debugged(_) | Unfinished::Transaction => Stop::Empty,
             }
         }
     }

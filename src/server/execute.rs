@@ -39,11 +39,13 @@ pub enum Held<'s> {
     Private(Box<Core>),
 }
 
-/// How the execution of one request went.
+/// How the execution of one request went: it is done and its reply, if any, is in the session, or not. One word, as every
+/// request has one.
+pub type Execution = Result<(), Box<Unfinished>>;
+
+/// Why a request is not done.
 #[derive(Debug)]
-pub enum Execution {
-    /// Its reply, if any, is in the session.
-    Done,
+pub enum Unfinished {
     /// A script has begun and is not over. Its unit is open: this executor must go on with it.
     Suspended(Box<ScriptInProgress>),
     /// The script goes on on another thread; the client gets its reply by mail.
@@ -55,9 +57,28 @@ pub enum Execution {
     /// It is to be tried again: a script holds the dataset, or clients are paused.
     Held(admission::Hold),
     /// The client waits for what others do.
-    Wait(Box<Waiting>),
+    Wait(Waiting),
     /// The connection is a replica's now.
     Replicate(super::replicas::Handover),
+}
+
+impl Unfinished {
+    /// Is the reply still to be made, on this connection?
+    fn answers_later(&self) -> bool {
+        match self {
+            Unfinished::Suspended(_)
+            | Unfinished::Debugged(_)
+            | Unfinished::Transaction
+            | Unfinished::Held(_) => true,
+            Unfinished::Away(_) | Unfinished::Wait(_) | Unfinished::Replicate(_) => false,
+        }
+    }
+}
+
+impl From<ScriptHolds> for Box<Unfinished> {
+    fn from(_: ScriptHolds) -> Self {
+        Box::new(Unfinished::Held(admission::Hold::Script))
+    }
 }
 
 /// Runs the requests of one batch under one guard where it can.
@@ -293,22 +314,15 @@ impl<'s> Executor<'s> {
             Ok(admission::Admission::Queue(entry)) => {
                 let flags = script::queued_flags(self, session, entry, args);
                 queue(session, entry, flags, args);
-                Execution::Done
+                Ok(())
             }
-            Ok(admission::Admission::Hold(hold)) => return Execution::Held(hold),
+            Ok(admission::Admission::Hold(hold)) => return Err(Box::new(Unfinished::Held(hold))),
             Err(error) => {
                 self.refuse(session, entry, error);
-                Execution::Done
+                Ok(())
             }
         };
-        let is_over = !matches!(
-            execution,
-            Execution::Suspended(_)
-                | Execution::Debugged(_)
-                | Execution::Transaction
-                | Execution::Held(_)
-        );
-        if is_over {
+        if execution.as_ref().err().is_none_or(|unfinished| !unfinished.answers_later()) {
             session.skipped();
         }
         execution
@@ -344,8 +358,8 @@ impl<'s> Executor<'s> {
     pub fn call(&mut self, session: &mut Session, entry: &'static Entry, args: &Args<'_>) -> Execution {
         match entry.handler {
             Handler::Read(function) => {
-                if self.snapshot.is_none() && self.hold_read().is_err() {
-                    return Execution::Held(admission::Hold::Script);
+                if self.snapshot.is_none() {
+                    self.hold_read()?;
                 }
                 let reader = self.reader(session);
                 let result = function(&reader, args);
@@ -354,9 +368,7 @@ impl<'s> Executor<'s> {
                 let_go(result);
             }
             Handler::Write(function) => {
-                if self.hold_write().is_err() {
-                    return Execution::Held(admission::Hold::Script);
-                }
+                self.hold_write()?;
                 let mut transaction = self.transaction(session);
                 let result = transaction.call(args, |transaction| function(transaction, args));
                 self.end_of_write(session);
@@ -365,9 +377,7 @@ impl<'s> Executor<'s> {
                 let_go(result);
             }
             Handler::Caching(read, keep) => {
-                if self.hold_write().is_err() {
-                    return Execution::Held(admission::Hold::Script);
-                }
+                self.hold_write()?;
                 let reply = self.call_caching(session, read, keep, args);
                 self.end_of_write(session);
                 session.reply(&reply);
@@ -391,39 +401,35 @@ impl<'s> Executor<'s> {
                     && admission::waits_for_short_scripts(self.server, entry)
                     && self.hold_write().is_err() =>
             {
-                return Execution::Held(admission::Hold::Script);
+                return Err(ScriptHolds.into());
             }
             Handler::Host(HostHandler::Plain(function)) => {
                 let outcome = function(&mut Call::new(self, session, entry, args));
                 return self.host_outcome(session, entry, args, outcome);
             }
             Handler::Host(HostHandler::Reading(function)) => {
-                if self.hold_read().is_err() {
-                    return Execution::Held(admission::Hold::Script);
-                }
+                self.hold_read()?;
                 let outcome = function(&mut Call::new(self, session, entry, args));
                 return self.host_outcome(session, entry, args, outcome);
             }
             Handler::Host(HostHandler::Writing(function)) => {
-                if self.hold_write().is_err() {
-                    return Execution::Held(admission::Hold::Script);
-                }
+                self.hold_write()?;
                 let outcome = function(&mut Call::new(self, session, entry, args));
                 self.end_of_write(session);
                 return self.host_outcome(session, entry, args, outcome);
             }
             Handler::Host(HostHandler::Script(function)) => {
                 return match script::begin(self, session, entry, function, args) {
-                    script::Begun::Ended => Execution::Done,
-                    script::Begun::Suspended(script) => Execution::Suspended(script),
-                    script::Begun::Away(shown) => Execution::Away(shown),
-                    script::Begun::Debugged(debugged) => Execution::Debugged(debugged),
-                    script::Begun::Held(hold) => Execution::Held(hold),
+                    script::Begun::Ended => Ok(()),
+                    script::Begun::Suspended(script) => Err(Box::new(Unfinished::Suspended(script))),
+                    script::Begun::Away(shown) => Err(Box::new(Unfinished::Away(shown))),
+                    script::Begun::Debugged(debugged) => Err(Box::new(Unfinished::Debugged(debugged))),
+                    script::Begun::Held(hold) => Err(Box::new(Unfinished::Held(hold))),
                 };
             }
             Handler::Host(HostHandler::Exec) => return transaction::execute(self, session, entry, args),
         }
-        Execution::Done
+        Ok(())
     }
 
     /// Calls a command for a running script, within its unit. The reply borrows from the dataset the script reads.
@@ -548,15 +554,13 @@ impl<'s> Executor<'s> {
         function: BlockingFn,
         args: &Args<'_>,
     ) -> Execution {
-        if self.hold_write().is_err() {
-            return Execution::Held(admission::Hold::Script);
-        }
+        self.hold_write()?;
         let mut transaction = self.transaction(session);
         let outcome = transaction.call(args, |transaction| function(transaction, args));
         let reply = match outcome {
             Ok(Outcome::Block(block)) if self.depth == 0 && session.origin == Origin::Client => {
                 let waiting = self.block(session, entry, WaitingFn::Write(function), args, block);
-                return Execution::Wait(Box::new(waiting));
+                return Err(Box::new(Unfinished::Wait(waiting)));
             }
             // Inside a transaction or a script nobody can wait.
             Ok(Outcome::Block(block)) => block.when_denied,
@@ -566,7 +570,7 @@ impl<'s> Executor<'s> {
         self.end_of_write(session);
         session.reply(&reply);
         note(self.server, self.reactor, &self.mark, session, entry, args, reply.error());
-        Execution::Done
+        Ok(())
     }
 
     fn call_blocking_read(
@@ -583,9 +587,7 @@ impl<'s> Executor<'s> {
             None if may_wait => self.hold_write(),
             None => self.hold_read(),
         };
-        if held.is_err() {
-            return Execution::Held(admission::Hold::Script);
-        }
+        held?;
         let reader = self.reader(session);
         let block = match function(&reader, args) {
             Ok(Outcome::Block(block)) if may_wait => Some(block),
@@ -603,9 +605,9 @@ impl<'s> Executor<'s> {
         match block {
             Some(block) => {
                 let waiting = self.block(session, entry, WaitingFn::Read(function), args, block);
-                Execution::Wait(Box::new(waiting))
+                Err(Box::new(Unfinished::Wait(waiting)))
             }
-            None => Execution::Done,
+            None => Ok(()),
         }
     }
 
@@ -647,15 +649,15 @@ impl<'s> Executor<'s> {
             Ok(HostOutcome::Reply(reply)) => reply,
             Ok(HostOutcome::Wait(waiting)) if self.depth == 0 && session.origin == Origin::Client => {
                 self.server.monitors.show(self.server, session, entry, args);
-                return Execution::Wait(Box::new(waiting));
+                return Err(Box::new(Unfinished::Wait(waiting)));
             }
             Ok(HostOutcome::Wait(waiting)) => (waiting.on_timeout)(self.server),
-            Ok(HostOutcome::Replicate(handover)) => return Execution::Replicate(handover),
+            Ok(HostOutcome::Replicate(handover)) => return Err(Box::new(Unfinished::Replicate(handover))),
             Err(error) => Reply::Error(error),
         };
         session.reply(&reply);
         note(self.server, self.reactor, &self.mark, session, entry, args, reply.error());
-        Execution::Done
+        Ok(())
     }
 
     /// The dataset as the running call reads it; it is held, or there is a snapshot.
@@ -683,7 +685,9 @@ impl<'s> Executor<'s> {
     /// The dataset is held for writing.
     pub fn apply(&mut self, session: &mut Session, entry: &'static Entry, args: &Args<'_>) {
         self.look_at_clock();
-        if let Execution::Suspended(script) = self.call(session, entry, args) {
+        if let Err(unfinished) = self.call(session, entry, args)
+            && let Unfinished::Suspended(script) = *unfinished
+        {
             script.run_out(self, session, args);
         }
     }

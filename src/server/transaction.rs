@@ -3,8 +3,8 @@
 //!
 //! Invariant: a transaction holds the dataset from its first command to its last.
 
-use super::admission::{Conditions, Hold};
-use super::execute::{Execution, Executor};
+use super::admission::Conditions;
+use super::execute::{Execution, Executor, Unfinished};
 use super::session::{Queued, ReplyMode, Session};
 use super::table::{Entry, HostHandler};
 use super::{commandstats, users};
@@ -23,19 +23,19 @@ pub fn execute(
         !transaction.refused && transaction.queued.iter().any(|queued| is_script(queued.entry))
     });
     if holds_scripts {
-        return Execution::Transaction;
+        return Err(Box::new(Unfinished::Transaction));
     }
-    if session.transaction.is_some() && executor.hold_write().is_err() {
-        return Execution::Held(Hold::Script);
+    if session.transaction.is_some() {
+        executor.hold_write()?;
     }
-    let Some(opened) = Opened::open(executor, session, entry, args) else { return Execution::Done };
+    let Some(opened) = Opened::open(executor, session, entry, args) else { return Ok(()) };
     for queued in &opened.queued {
         let args: Vec<&[u8]> = queued.args.iter().map(Vec::as_slice).collect();
         let (before, _) = begin_queued(executor, session, queued.entry, &args);
         end_queued(session, before);
     }
     opened.close(executor, session, entry, args);
-    Execution::Done
+    Ok(())
 }
 
 /// Runs EXEC whatever the transaction holds.
@@ -53,7 +53,9 @@ pub async fn execute_with_scripts(
     for queued in &opened.queued {
         let args: Vec<&[u8]> = queued.args.iter().map(Vec::as_slice).collect();
         let (before, execution) = begin_queued(executor, session, queued.entry, &args);
-        if let Execution::Suspended(script) = execution {
+        if let Err(unfinished) = execution
+            && let Unfinished::Suspended(script) = *unfinished
+        {
             script.go_on(executor, session, queued.entry, &args).await;
         }
         end_queued(session, before);
@@ -140,7 +142,7 @@ fn begin_queued(
     session.most_request_bytes = usize::MAX;
     if let Err(error) = check_queued(executor, session, entry, args) {
         executor.refuse(session, Some(entry), error);
-        return (before, Execution::Done);
+        return (before, Ok(()));
     }
     (before, executor.call(session, entry, args))
 }

@@ -212,8 +212,7 @@ fn start(
     let link = Link::default();
     let patience = Duration::from_millis(executor.server.config().busy_reply_threshold_ms);
     let debugger = Debugger::new(script.body(), patience, Box::new(link.clone()));
-    let run =
-        executor.reactor.engine.borrow_mut().start_debugging(script, keys, arguments, debugger)?;
+    let run = executor.reactor.engine.borrow_mut().start_debugging(script, keys, arguments, debugger)?;
     let copy = match target {
         Target::Copy => {
             tracing::info!("A debugging session begins, on a copy of the dataset");
