@@ -144,7 +144,14 @@ const KNOWN: &[Known] = &[
         ),
         run: Debugger::maxlen,
     },
-    Known { name: "maxlen", short: "m", parameters: "", arguments: (0, 1), help: None, run: Debugger::maxlen },
+    Known {
+        name: "maxlen",
+        short: "m",
+        parameters: "",
+        arguments: (0, 1),
+        help: None,
+        run: Debugger::maxlen,
+    },
     Known {
         name: "step",
         short: "s",
@@ -198,7 +205,9 @@ const KNOWN: &[Known] = &[
         short: "b",
         parameters: " [line|-line]",
         arguments: (0, 1),
-        help: Some("Sets a breakpoint at a line, or takes it away. 0 takes all away. Lists them if no line is given."),
+        help: Some(
+            "Sets a breakpoint at a line, or takes it away. 0 takes all away. Lists them if no line is given.",
+        ),
         run: Debugger::change_breakpoints,
     },
     Known {

@@ -117,12 +117,7 @@ impl Interpreter {
         context.debugger = Some(debugger);
         // SAFETY: the state is free; threads that the script makes get the same hook.
         unsafe {
-            lua_sethook(
-                lua,
-                Some(debugger::on_event),
-                LUA_MASKCOUNT | LUA_MASKLINE,
-                COUNT_HOOK_INSTRUCTIONS,
-            );
+            lua_sethook(lua, Some(debugger::on_event), LUA_MASKCOUNT | LUA_MASKLINE, COUNT_HOOK_INSTRUCTIONS);
         }
     }
 

@@ -3,8 +3,8 @@
 //! Invariants: at most one script holds the dataset, and `holds` is true from its first suspension to its end; a script
 //! that was told to stop while it had written nothing writes nothing any more.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;

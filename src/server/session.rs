@@ -163,7 +163,9 @@ impl Session {
         {
             self.refusal = Some(error.clone());
         }
-        if self.reply_mode == ReplyMode::On && matches!(self.origin, Origin::Client | Origin::Script | Origin::Rehearsal) {
+        if self.reply_mode == ReplyMode::On
+            && matches!(self.origin, Origin::Client | Origin::Script | Origin::Rehearsal)
+        {
             encode::encode(reply, self.protocol(), &mut self.out);
         }
     }

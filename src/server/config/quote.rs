@@ -13,4 +13,3 @@ pub use crate::base::quote::quote;
 pub fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     split_arguments(&[line, b" "].concat())
 }
-

@@ -44,6 +44,11 @@ pub enum Target {
 }
 
 impl DebugMode {
+    /// As before its EVAL was looked at.
+    pub fn not_begun(self) -> DebugMode {
+        self.target().map_or(DebugMode::Off, DebugMode::Armed)
+    }
+
     /// Is the next EVAL to be debugged?
     pub fn target(self) -> Option<Target> {
         match self {
@@ -212,8 +217,7 @@ fn start(
     let link = Link::default();
     let patience = Duration::from_millis(executor.server.config().busy_reply_threshold_ms);
     let debugger = Debugger::new(script.body(), patience, Box::new(link.clone()));
-    let run =
-        executor.reactor.engine.borrow_mut().start_debugging(script, keys, arguments, debugger)?;
+    let run = executor.reactor.engine.borrow_mut().start_debugging(script, keys, arguments, debugger)?;
     let copy = match target {
         Target::Copy => {
             tracing::info!("A debugging session begins, on a copy of the dataset");
