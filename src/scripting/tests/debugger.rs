@@ -96,7 +96,12 @@ fn it_can_be_abandoned_wherever_it_is() {
     let mut engine = Engine::new();
     let bodies = ["return 1", "pcall(function() local t = {}\nreturn t end)", "while true do end"];
     for body in bodies {
-        for commands in [&[][..], &["s"], &["e while true do end"], &["e string.rep('x', 1e8):find('y')"]] {
+        for commands in [
+            &[][..],
+            &["s"],
+            &["e while true do end"],
+            &["e string.rep('x', 1e6):find(('x-'):rep(20) .. 'y')"],
+        ] {
             let (mut run, person) = debug(&mut engine, body);
             person.says(commands);
             for _ in 0..5 {
@@ -169,7 +174,8 @@ fn a_loop_is_stopped_and_memory_is_limited() {
 
     engine.set_script_max_memory(4 << 20);
     for commands in [&["e ('x'):rep(1e7)", "s"][..], &["c"]] {
-        let (mut run, person) = debug(&mut engine, "local t = {}\nfor i = 1, 1e8 do t[i] = ('x'):rep(1e5) .. i end\nreturn 1");
+        let (mut run, person) =
+            debug(&mut engine, "local t = {}\nfor i = 1, 1e8 do t[i] = ('x'):rep(1e5) .. i end\nreturn 1");
         person.says(commands);
         match go_on(&mut engine, &mut run, &person) {
             Some(Reply::Error(error)) => {
