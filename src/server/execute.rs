@@ -525,6 +525,10 @@ impl<'s> Executor<'s> {
         handler: HostHandler,
         args: &Args<'_>,
     ) -> Result<HostOutcome, ErrorReply> {
+        if session.origin == Origin::Rehearsal && entry.flags.has_any(Flags::ADMIN | Flags::WRITE) {
+            // It would reach the server itself, or another one.
+            return Err(ErrorReply::new("ERR This command can't be called while debugging on a copy"));
+        }
         match handler {
             HostHandler::Plain(function) => function(&mut Call::new(self, session, entry, args)),
             HostHandler::Reading(function) => {

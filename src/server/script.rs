@@ -166,7 +166,9 @@ pub fn only_reads(
 ) -> bool {
     let Handler::Host(HostHandler::Script(function)) = entry.handler else { return false };
     let mut call = super::call::Call::new(executor, session, entry, args);
-    function(&mut call).map_or(true, |request| request.is_read_only())
+    let only_reads = function(&mut call).map_or(true, |request| request.is_read_only());
+    session.debug = session.debug.not_begun();
+    only_reads
 }
 
 /// What a call counts as in its transaction: a script that says what it does counts as that.

@@ -10,6 +10,7 @@ mod common;
 mod endless;
 mod greedy;
 mod lasting;
+mod pulse;
 mod wrong;
 
 use std::time::{Duration, Instant};
@@ -17,9 +18,11 @@ use std::time::{Duration, Instant};
 use common::client::{Client, Reply};
 use common::server::Server;
 use common::wait_until;
+use pulse::Pulse;
 
-/// How long anybody else may wait. On an idle machine it is a few milliseconds; those that run tests are not idle.
-const LIMIT: Duration = Duration::from_secs(1);
+/// How long anybody else may wait, beyond what the machine itself makes everybody wait for. A build that is not optimised takes
+/// its time for strings of 60 MB.
+const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
 
 /// By how much the memory in use may have grown at the end: idle interpreters keep some.
 const KEPT_BYTES: i64 = 48 << 20;
@@ -88,6 +91,7 @@ const SURROUNDINGS: &str = "
 struct Stage {
     server: Server,
     other: Client,
+    pulse: Pulse,
     used_memory: i64,
     surroundings: [Reply; 4],
 }
@@ -103,15 +107,24 @@ impl Stage {
         // What is made at first use is there before memory is looked at.
         let surroundings = WAYS.map(|way| surroundings(&server, way));
         let used_memory = server.info_number("used_memory");
-        Stage { server, other, used_memory, surroundings }
+        Stage { server, other, pulse: Pulse::new(), used_memory, surroundings }
+    }
+
+    /// What was asked for then has been answered now: soon enough?
+    #[track_caller]
+    fn was_prompt(&self, asked: Instant, body: &str) {
+        let took = asked.elapsed();
+        if took >= LIMIT {
+            let usual = self.pulse.slowest_since(asked);
+            assert!(took < LIMIT + 2 * usual, "{body}: it took {took:?}, that of an idle server {usual:?}");
+        }
     }
 
     /// Somebody else's request, which nobody may hold up for long.
     fn other_is_answered(&mut self, body: &str) -> Reply {
         let asked = Instant::now();
         let reply = self.other.try_call(&["PING"]).unwrap_or_else(|error| panic!("{body}: {error}"));
-        let took = asked.elapsed();
-        assert!(took < LIMIT, "{body}: another client waited {took:?}");
+        self.was_prompt(asked, body);
         assert!(reply.text() == "PONG" || reply.text().starts_with("BUSY "), "{body}: {reply:?}");
         reply
     }
@@ -145,14 +158,14 @@ impl Stage {
             wait_until(body, || self.other.call(kill).text() == "OK");
             let asked = Instant::now();
             self.other.ok("SET beside 1");
-            assert!(asked.elapsed() < LIMIT, "{way:?} {body}: a write waited {:?}", asked.elapsed());
+            self.was_prompt(asked, body);
         } else {
             wait_until(body, || self.other_is_answered(body).is_error());
             assert_eq!(self.other.call(kill).text(), "OK", "{way:?} {body}");
         }
         let asked = Instant::now();
         let reply = caller.read().unwrap_or_else(|error| panic!("{way:?} {body}: {error}"));
-        assert!(asked.elapsed() < LIMIT, "{way:?} {body}: it ended after {:?}", asked.elapsed());
+        self.was_prompt(asked, body);
         assert!(
             reply.is_error() && reply.text().contains("Script killed by user"),
             "{way:?} {body}: {reply:?}"

@@ -99,6 +99,9 @@ unsafe fn converse(lua: *mut lua_State, context: *mut Context) {
                 Some(Action::Evaluate) => evaluate(lua, context),
                 Some(Action::Call) => call_command(lua, context),
             }
+            if (*context).limit_hit {
+                suspend_for_good(context, Event::MemoryExceeded);
+            }
             if let Some(debugger) = debugger_of(context) {
                 debugger.flush();
             }

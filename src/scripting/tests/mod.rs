@@ -1,5 +1,6 @@
 //! Scripts and functions against a small fake server.
 
+mod debugger;
 mod functions;
 mod hostile;
 mod patches;

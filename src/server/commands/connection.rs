@@ -10,7 +10,6 @@ use crate::protocol::{ErrorReply, Protocol, Reply};
 use crate::server::Server;
 use crate::server::call::Call;
 use crate::server::client::{Close, Traits};
-use crate::server::script::debugged::DebugMode;
 use crate::server::session::{ReplyMode, Session};
 use crate::server::table::{HostCommand, HostOutcome};
 use crate::server::users;
@@ -268,7 +267,6 @@ fn reset(call: &mut Call<'_, '_>) -> Result<HostOutcome, ErrorReply> {
     session.reply_mode = ReplyMode::On;
     session.readonly = false;
     session.redirect = false;
-    session.debug = DebugMode::Off;
     session.touch = true;
     for trait_ in [Traits::READONLY, Traits::NO_EVICT, Traits::NO_TOUCH, Traits::REDIRECT_CAPABLE] {
         session.client.set(trait_, false);

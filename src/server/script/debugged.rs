@@ -44,6 +44,11 @@ pub enum Target {
 }
 
 impl DebugMode {
+    /// As before its EVAL was looked at.
+    pub fn not_begun(self) -> DebugMode {
+        self.target().map_or(DebugMode::Off, DebugMode::Armed)
+    }
+
     /// Is the next EVAL to be debugged?
     pub fn target(self) -> Option<Target> {
         match self {
@@ -55,6 +60,9 @@ impl DebugMode {
 
 /// The most rehearsals at once: each may come to hold a dataset of its own.
 const MOST_REHEARSALS: usize = 16;
+
+/// How long a script runs before it is stopped, where `busy-reply-threshold` is 0: others are answered BUSY at once then.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The last line of a session, by which clients know it.
 const END: &[u8] = b"<endsession>";
@@ -210,7 +218,10 @@ fn start(
     };
     let (keys, arguments) = args[request.first_key..].split_at(request.key_count);
     let link = Link::default();
-    let patience = Duration::from_millis(executor.server.config().busy_reply_threshold_ms);
+    let patience = match executor.server.config().busy_reply_threshold_ms {
+        0 => PATIENCE,
+        threshold_ms => Duration::from_millis(threshold_ms),
+    };
     let debugger = Debugger::new(script.body(), patience, Box::new(link.clone()));
     let run = executor.reactor.engine.borrow_mut().start_debugging(script, keys, arguments, debugger)?;
     let copy = match target {
