@@ -352,6 +352,7 @@ impl Server {
         tracing::info!("Background saving started by pid {}", std::process::id());
         let server = self.clone();
         self.spawn_saving("bgsave", move || {
+            super::process::give_way();
             let result = server.save_file(
                 moment,
                 &server.rdb_path(),
@@ -381,7 +382,6 @@ impl Server {
         spawn(name, move || {
             let _place = place;
             super::log::mark_background_thread();
-            super::process::give_way();
             work();
         });
     }
