@@ -96,6 +96,8 @@ impl Server {
                 Some(begun) => Ok(begun),
                 None => server.begin_behind_names(&saving, is_rdb),
             };
+            // Not before: what the stream brings stays in memory until the beginning is over.
+            super::process::give_way();
             let (kept, result) = match begun {
                 Ok((rewrite, moment)) => (rewrite.kept, server.finish_rewrite(&rewrite, moment, &saving)),
                 Err(error) => (Kept::Nothing, Err(error)),

@@ -14,7 +14,7 @@ use super::client::Client;
 use super::core::Core;
 use super::execute::{Executor, LOCK_PATIENCE};
 use super::lazy_free;
-use super::persistence::brake;
+use super::persistence::{Pace, brake};
 use super::reactor::Reactor;
 use super::session::{Origin, Session};
 use crate::base::file::{FileSystem, Open, SystemFileSystem};
@@ -141,6 +141,9 @@ impl Server {
         };
         let loaded = rdb::load(input, &options, &mut |bytes, keys| {
             progress.loaded_bytes.store(bytes, Relaxed);
+            if keys.is_multiple_of(Pace::KEYS_AT_ONCE) {
+                super::process::step_aside();
+            }
             let delay_us = self.config().key_load_delay_us;
             brake(delay_us, keys, || self.config().key_load_delay_us == delay_us);
             Ok(())

@@ -355,6 +355,7 @@ impl Server {
         tracing::info!("Background saving started by pid {}", std::process::id());
         let server = self.clone();
         self.spawn_saving("bgsave", move || {
+            super::process::give_way();
             let result = server.save_file(
                 moment,
                 &server.rdb_path(),
@@ -384,7 +385,6 @@ impl Server {
         spawn(name, move || {
             let _place = place;
             super::log::mark_background_thread();
-            super::process::give_way();
             work();
         });
     }
@@ -479,7 +479,8 @@ impl Drop for Place {
     }
 }
 
-/// What happens after each key that is saved: progress is shown, the delay directive obeyed, a cancellation noticed.
+/// What happens after each key that is saved: progress is shown, others are let by, the delay directive obeyed, a cancellation
+/// noticed.
 pub(super) struct Pace<'a> {
     server: &'a Server,
     progress: &'a AtomicU64,
@@ -488,8 +489,8 @@ pub(super) struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    /// Keys after which the configuration is looked at again, unless there is a delay.
-    const KEYS_AT_ONCE: u64 = 256;
+    /// Keys after which others get the processor, and the configuration is looked at again, unless there is a delay.
+    pub const KEYS_AT_ONCE: u64 = 256;
 
     pub fn new(server: &'a Server, progress: &'a AtomicU64, cancelled: &'a AtomicBool) -> Self {
         Pace { server, progress, cancelled, delay_us: server.config().rdb_key_save_delay_us }
@@ -497,6 +498,9 @@ impl<'a> Pace<'a> {
 
     pub fn key_written(&mut self, keys: u64) -> io::Result<()> {
         self.progress.store(keys, Relaxed);
+        if keys.is_multiple_of(Self::KEYS_AT_ONCE) {
+            super::process::step_aside();
+        }
         if self.delay_us != 0 || keys.is_multiple_of(Self::KEYS_AT_ONCE) {
             self.delay_us = self.server.config().rdb_key_save_delay_us;
             brake(self.delay_us, keys, || {
