@@ -19,40 +19,8 @@ use super::config::AppendFsync;
 use super::core::Core;
 use super::latency::event;
 use super::persistence::{Persistence, SavingKind, spawn};
-use crate::stream::Stream;
-use crate::stream::aof::{AofError, AofFiles, IncrStart, Kept, StreamState, Turn, Writer};
-
-/// The open AOF.
-pub(super) struct AofWriter {
-    /// Manifest and state. Locked before the writer, and for as long as it takes to bring them to the disk, which those who
-    /// append must not wait for.
-    pub(super) files: Arc<Mutex<AofFiles>>,
-    pub(super) file: Writer,
-    pub(super) state: StreamState,
-    /// What the files hold belongs to no history, until a rewrite has ended.
-    pub(super) is_disowned: bool,
-    /// No manifest names the file yet: its base is being written.
-    pub(super) awaits_base: bool,
-}
-
-impl AofWriter {
-    /// The incr files with the offsets of the stream at which they begin, if each holds nothing but the stream from there to
-    /// the beginning of the next, as far as is known.
-    pub(super) fn files_of_the_stream(&self) -> Option<&[IncrStart]> {
-        (self.file.is_pure() && !self.awaits_base).then_some(&self.state.incrs)
-    }
-
-    /// The stream has this name now.
-    pub(super) fn note_names(&mut self, stream: &Stream) {
-        self.state = state_of(stream, std::mem::take(&mut self.state.incrs));
-    }
-}
-
-impl std::fmt::Debug for AofWriter {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("AofWriter").field("written", &self.file.written()).finish_non_exhaustive()
-    }
-}
+use crate::stream::ReplicationId;
+use crate::stream::aof::{AofError, AofFiles, IncrStart, Kept, OpenAof, Turn, Writer};
 
 /// The right to bring the AOF to the disk beside those who append, of which there is one. Unless `appendfsync` is always, what is
 /// appended meanwhile stays in memory.
@@ -81,29 +49,8 @@ impl Persistence {
 
     /// Is the base of an AOF that was turned on being written, so that nothing is kept if the process ends?
     pub fn is_writing_first_base(&self) -> bool {
-        let awaits_base = self.aof.lock().as_ref().is_some_and(|writer| writer.awaits_base);
+        let awaits_base = self.aof.lock().as_ref().is_some_and(|writer| writer.awaits_base());
         awaits_base && self.saving().is_some_and(|saving| saving.kind == SavingKind::Aof)
-    }
-
-    /// The AOF is to hold another history: that its files are on the disk says nothing until there is a base.
-    pub fn begin_aof_history(&self) {
-        let history = self.aof_history.load(Relaxed);
-        self.aof_history.store(history + 1 + history % 2, Relaxed);
-        self.aof_synced_offset.store(0, Relaxed);
-    }
-
-    /// The base of the stream's history up to `offset` is complete and on the disk.
-    pub(super) fn base_is_complete(&self, offset: u64) {
-        let history = self.aof_history.load(Relaxed);
-        self.aof_history.store(history + history % 2, Relaxed);
-        self.aof_synced_offset.fetch_max(offset, Relaxed);
-    }
-
-    /// The files of this history are on the disk up to `offset`.
-    fn note_synced(&self, history: u64, offset: u64) {
-        if history.is_multiple_of(2) && history == self.aof_history.load(Relaxed) {
-            self.aof_synced_offset.fetch_max(offset, Relaxed);
-        }
     }
 }
 
@@ -116,45 +63,22 @@ impl Server {
         let mut files = files;
         // An earlier process may have ended before that.
         files.sync_incrs()?;
-        let (file, sequence) = match files.open_last_incr()? {
-            Some(open) => open,
-            None => {
-                if files.manifest().base().is_none() {
-                    self.write_first_base(core, &mut files)?;
-                }
-                if !self.is_replica() {
-                    core.stream.forget_selected();
-                }
-                files.begin_incr()?
-            }
-        };
-        let mut state = state_of(&core.stream, incrs);
-        let length = file.len().unwrap_or(0);
-        let offset = core.stream.offset();
-        let start = match state.start_of(sequence) {
-            Some(start) => start,
-            None => {
-                state.incrs.push(IncrStart { sequence, offset });
-                offset
-            }
-        };
-        files.save_state(&state)?;
-        core.stream.start_aof();
-        self.persistence.aof_synced_offset.store(offset, Relaxed);
-        if !self.config().aof_disable_auto_gc {
-            files.delete_history()?;
+        if files.is_new() {
+            self.write_first_base(core, &mut files)?;
         }
-        let (base, all) = files.sizes()?;
+        let aof = OpenAof::resume(files, &mut core.stream, incrs, self.is_replica())?;
+        self.persistence.aof_synced.begin_at(core.stream.offset());
+        let (base, all) = {
+            let mut files = aof.files.lock();
+            if !self.config().aof_disable_auto_gc {
+                files.delete_history()?;
+            }
+            files.sizes()?
+        };
         self.persistence.aof_size.store(all, Relaxed);
         self.persistence.aof_base_size.store(base, Relaxed);
         self.persistence.aof_is_on.store(true, Relaxed);
-        *self.persistence.aof.lock() = Some(AofWriter {
-            files: Arc::new(Mutex::new(files)),
-            file: Writer::new(file, start, offset, length),
-            state,
-            is_disowned: false,
-            awaits_base: false,
-        });
+        *self.persistence.aof.lock() = Some(aof);
         Ok(())
     }
 
@@ -176,7 +100,7 @@ impl Server {
         if persistence.aof_is_on.swap(true, Relaxed) {
             return Ok(());
         }
-        persistence.begin_aof_history();
+        persistence.aof_synced.begin_history();
         for status in [&persistence.aof_write_ok, &persistence.aof_sync_ok] {
             if !status.swap(true, Relaxed) {
                 tracing::warn!("AOF reopen, just ignore the last error.");
@@ -227,7 +151,7 @@ impl Server {
         }
         core.stream.stop_aof();
         let writer = self.persistence.aof.lock().take();
-        if let Some(writer) = writer.filter(|writer| writer.awaits_base) {
+        if let Some(writer) = writer.filter(|writer| writer.awaits_base()) {
             writer.files.lock().forget_unnamed_incr();
         }
         self.note_disk();
@@ -260,7 +184,7 @@ impl Server {
     }
 
     /// Writes what is pending, unless it would have to wait for the disk.
-    fn write_in_turn(&self, writer: &mut AofWriter) {
+    fn write_in_turn(&self, writer: &mut OpenAof) {
         let persistence = &self.persistence;
         let is_busy = persistence.aof_is_syncing.load(Relaxed)
             && self.config().appendfsync != AppendFsync::Always
@@ -282,7 +206,7 @@ impl Server {
     /// Writes all of what is pending, or some of it, and says whether there may be more.
     pub(super) fn write_pending<T>(
         &self,
-        writer: &mut AofWriter,
+        writer: &mut OpenAof,
         write: impl FnOnce(&mut Writer, Option<u64>) -> io::Result<T>,
     ) -> io::Result<T> {
         let config = self.config();
@@ -300,7 +224,8 @@ impl Server {
                 let began = self.latency.begin();
                 writer.file.sync()?;
                 self.latency.end(event::AOF_FSYNC_ALWAYS, began, self.now_ms());
-                persistence.note_synced(persistence.aof_history.load(Relaxed), writer.file.written());
+                let synced = &persistence.aof_synced;
+                synced.note(synced.history(), writer.file.written());
             }
             Ok(written)
         });
@@ -366,7 +291,7 @@ impl Server {
         let (sync, history) = {
             let aof = persistence.aof.lock();
             let Some(writer) = &*aof else { return Ok(()) };
-            (writer.file.begin_sync()?, persistence.aof_history.load(Relaxed))
+            (writer.file.begin_sync()?, persistence.aof_synced.history())
         };
         let synced = sync.run();
         if persistence.aof_sync_ok.swap(synced.is_ok(), Relaxed) != synced.is_ok() {
@@ -380,7 +305,7 @@ impl Server {
             return synced;
         }
         if persistence.aof.lock().as_mut().is_some_and(|writer| writer.file.end_sync(&sync)) {
-            persistence.note_synced(history, sync.end());
+            persistence.aof_synced.note(history, sync.end());
             self.acknowledged();
         }
         Ok(())
@@ -388,7 +313,7 @@ impl Server {
 
     /// Writes what has come to lie in memory during a sync: piece by piece, so that nobody has to wait for all of it. As long as
     /// the AOF stays locked nothing more comes to lie there.
-    pub(super) fn write_what_was_held(&self) -> MutexGuard<'_, Option<AofWriter>> {
+    pub(super) fn write_what_was_held(&self) -> MutexGuard<'_, Option<OpenAof>> {
         loop {
             let mut aof = self.persistence.aof.lock();
             let more = aof.as_mut().map(|writer| self.write_pending(writer, Writer::write_block));
@@ -407,7 +332,8 @@ impl Server {
         writer.file.push(&bytes);
         self.write_pending(writer, Writer::write)?;
         writer.file.sync()?;
-        self.persistence.note_synced(self.persistence.aof_history.load(Relaxed), writer.file.written());
+        let synced = &self.persistence.aof_synced;
+        synced.note(synced.history(), writer.file.written());
         Ok(())
     }
 
@@ -424,23 +350,17 @@ impl Server {
             writer.file.push(&bytes);
             self.write_in_turn(writer);
         }
-        writer.file.renumber(core.stream.offset());
-        if !writer.is_disowned {
-            writer.note_names(&core.stream);
-        }
+        writer.note_history(&core.stream);
         save_state(&files, writer);
     }
 
     /// What the AOF holds belongs to no history that anybody knows, until a rewrite ends.
-    pub fn disown_history(&self, replid: &str) {
+    pub fn disown_history(&self, unknown: ReplicationId) {
         let Some(files) = self.aof_names() else { return };
         let files = files.lock();
         let mut aof = self.persistence.aof.lock();
         let Some(writer) = &mut *aof else { return };
-        writer.is_disowned = true;
-        writer.state.replid = replid.as_bytes().to_vec();
-        writer.state.replid2 = crate::stream::NO_REPLID.to_vec();
-        writer.state.second_offset = None;
+        writer.disown(unknown);
         save_state(&files, writer);
     }
 }
@@ -451,20 +371,10 @@ fn words_of(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-pub(super) fn save_state(files: &AofFiles, writer: &AofWriter) {
-    // The files in the folder are of an earlier AOF as long as ours has no name.
-    if !writer.awaits_base
-        && let Err(error) = files.save_state(&writer.state)
+fn save_state(files: &AofFiles, writer: &OpenAof) {
+    if let Some(state) = writer.state()
+        && let Err(error) = files.save_state(state)
     {
         tracing::warn!("{error}");
-    }
-}
-
-pub(super) fn state_of(stream: &Stream, incrs: Vec<IncrStart>) -> StreamState {
-    StreamState {
-        replid: stream.replid().to_vec(),
-        replid2: stream.replid2().to_vec(),
-        second_offset: stream.second_offset(),
-        incrs,
     }
 }

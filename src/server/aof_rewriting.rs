@@ -19,12 +19,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Server;
-use super::aof::{AofWriter, Syncing, state_of};
+use super::aof::Syncing;
 use super::core::Core;
 use super::persistence::{Moment, Pace, Saving, SavingKind};
 use super::steady_file::SteadyFile;
 use crate::rdb;
-use crate::stream::aof::{AofError, AofFiles, IncrStart, Kept, StreamState, Writer, annotation};
+use crate::stream::aof::{AofError, AofFiles, Kept, OpenAof, StreamState, Writer, annotation};
 
 /// Rewrites that fail again and again are begun by themselves less and less often.
 #[derive(Debug, Default)]
@@ -108,7 +108,7 @@ impl Server {
     /// The manifest and the state of the open AOF, if the manifest names its file.
     fn named_aof(&self) -> Option<Arc<Mutex<AofFiles>>> {
         let aof = self.persistence.aof.lock();
-        aof.as_ref().filter(|writer| !writer.awaits_base).map(|writer| writer.files.clone())
+        aof.as_ref().filter(|writer| !writer.awaits_base()).map(|writer| writer.files.clone())
     }
 
     // ---- The beginning ----
@@ -122,21 +122,8 @@ impl Server {
         }
         let files = self.aof_files()?;
         let base = files.temporary_base();
-        let file = files.begin_unnamed_incr()?;
-        if !self.is_replica() {
-            core.stream.forget_selected();
-        }
-        core.stream.start_aof();
-        // What came before stands in the base.
-        core.stream.take_for_aof();
-        let start = core.stream.offset();
-        *self.persistence.aof.lock() = Some(AofWriter {
-            files: Arc::new(Mutex::new(files)),
-            file: Writer::new(file, start, start, 0),
-            state: state_of(&core.stream, Vec::new()),
-            is_disowned: false,
-            awaits_base: true,
-        });
+        let aof = OpenAof::begin(files, &mut core.stream, self.is_replica())?;
+        *self.persistence.aof.lock() = Some(aof);
         Ok(Rewrite { base, is_rdb, kept: Kept::Unnamed })
     }
 
@@ -161,12 +148,9 @@ impl Server {
             let writer = writer.filter(|_| !saving.cancelled.load(Relaxed)).ok_or_else(cancelled)?;
             writer.file.push(&bytes);
             self.write_pending(writer, Writer::write).map_err(cannot_finish_present)?;
-            // A replica's stream is its primary's and goes on as it is; the base says in which database.
-            if !self.is_replica() {
-                core.stream.forget_selected();
-            }
-            writer.file.rotate(file).map_err(cannot_finish_present)?;
-            writer.state.incrs.push(IncrStart { sequence, offset: writer.file.start() });
+            writer
+                .go_on_in(file, sequence, &mut core.stream, self.is_replica())
+                .map_err(cannot_finish_present)?;
             drop(aof);
             self.moment(core)
         };
@@ -194,7 +178,7 @@ impl Server {
     /// Saves the state as it is by then; whoever changes it saves it too.
     fn save_present_state(&self, names: &Mutex<AofFiles>) -> Result<(), AofError> {
         let files = names.lock();
-        let state = self.persistence.aof.lock().as_ref().map(|writer| writer.state.clone());
+        let state = self.persistence.aof.lock().as_ref().and_then(OpenAof::state).cloned();
         state.map_or(Ok(()), |state| files.save_state(&state))
     }
 
@@ -295,13 +279,8 @@ impl Server {
         let mut aof = self.persistence.aof.lock();
         // It may have been turned off in this moment.
         let writer = aof.as_mut()?;
-        if let Some(sequence) = named {
-            writer.state.incrs = vec![IncrStart { sequence, offset: writer.file.start() }];
-            writer.awaits_base = false;
-        } else if let Kept::From(first) = rewrite.kept {
-            writer.state.incrs.retain(|incr| incr.sequence >= first);
-        }
-        Some(writer.state.clone())
+        writer.note_rewritten(rewrite.kept, named);
+        writer.state().cloned()
     }
 
     /// What the files hold is the history of the stream, if it was not before.
@@ -314,11 +293,8 @@ impl Server {
             if saving.cancelled.load(Relaxed) {
                 return Err(cancelled());
             }
-            let was_disowned = std::mem::take(&mut writer.is_disowned);
-            if was_disowned {
-                writer.note_names(&core.stream);
-            }
-            self.persistence.base_is_complete(offset);
+            let was_disowned = writer.own(&core.stream);
+            self.persistence.aof_synced.base_is_complete(offset);
             was_disowned
         };
         match self.aof_names().filter(|_| was_disowned) {

@@ -3,10 +3,14 @@
 //!
 //! One seed replays exactly: `SEED=17 cargo test --test simulation -- --nocapture one_seed`. `SEEDS=5000` runs more.
 
+mod dataset;
 mod network;
 mod node;
+mod storage;
+mod truth;
 mod world;
 
+use std::panic::AssertUnwindSafe;
 use world::{Mode, World};
 
 fn seeds(default: u64) -> std::ops::Range<u64> {
@@ -47,6 +51,27 @@ fn standing_still_loses_nothing() {
     seeds(100).for_each(|seed| run_world(Mode::Rough, seed, World::with_stalls));
 }
 
+/// By hand: `SEEDS=20000 FROM=1000 cargo test --test simulation -- --ignored --nocapture survey` runs all modes and lists every
+/// seed that fails with what it says.
+#[test]
+#[ignore = "runs for as long as it is asked to"]
+fn survey() {
+    let from: u64 = std::env::var("FROM").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
+    let mut failures = 0;
+    for seed in seeds(1_000).map(|seed| from + seed) {
+        for mode in [Mode::Careful, Mode::Durable, Mode::Rough] {
+            for (stalls, make) in [(false, World::new as fn(Mode, u64) -> World), (true, World::with_stalls)] {
+                if std::panic::catch_unwind(|| make(mode, seed).run()).is_err() {
+                    failures += 1;
+                    eprintln!("failed: {mode:?}, stalls: {stalls}, SEED={seed}");
+                }
+            }
+        }
+    }
+    assert_eq!(failures, 0);
+}
+
 /// Seeds that once failed, with what they found.
 #[test]
 fn found_before() {
@@ -66,15 +91,17 @@ fn found_before() {
 
 #[test]
 fn one_seed() {
-    if let Some(seed) = std::env::var("SEED").ok().and_then(|text| text.parse().ok()) {
-        for mode in [Mode::Careful, Mode::Rough] {
-            for make in [World::new, World::with_stalls] {
-                let mut world = make(mode, seed);
-                world.print_trace = true;
-                world.run();
-            }
+    let Some(seed) = std::env::var("SEED").ok().and_then(|text| text.parse().ok()) else { return };
+    let mut failures = 0;
+    for mode in [Mode::Careful, Mode::Durable, Mode::Rough] {
+        for make in [World::new, World::with_stalls] {
+            let mut world = make(mode, seed);
+            world.print_trace = true;
+            eprintln!("---- {mode:?}, stalls: {}", world.has_stalls());
+            failures += usize::from(std::panic::catch_unwind(AssertUnwindSafe(|| world.run())).is_err());
         }
     }
+    assert_eq!(failures, 0);
 }
 
 /// The same seed gives the same run, to the last log line.

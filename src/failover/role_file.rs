@@ -7,12 +7,13 @@
 //! Invariants: the file is in place before the target of a handover can hear of it. It is on the disk a little later: an
 //! end of the process cannot lose it, an end of the machine in that moment can.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Server;
+use crate::base::file::{self, FileSystem, Open};
 use crate::base::state_codec::{self, Format};
 use crate::replication::{Address, ReplicationId, Role};
 
@@ -71,59 +72,95 @@ impl RoleState {
     }
 }
 
-/// Servers that share a folder have other ports.
-fn path(port: u16) -> PathBuf {
-    PathBuf::from(format!("role-{port}.state"))
+/// Longest file read, in bytes.
+const LIMIT: u64 = 1 << 16;
+
+/// The file, and what it is compared with.
+pub struct RoleFile {
+    files: Arc<dyn FileSystem>,
+    path: PathBuf,
+    /// `replicaof` as it was when the server started.
+    configured: Option<Address>,
+    exists: bool,
 }
 
-/// What the last run left. `None`: nothing, or nothing that can be trusted.
-pub fn load(port: u16) -> Option<RoleState> {
-    let bytes = std::fs::read(path(port)).ok()?;
+/// A change of the file that is to reach the disk, beside those who must not wait for that.
+pub struct RoleSync {
+    files: Arc<dyn FileSystem>,
+    path: PathBuf,
+}
+
+impl RoleFile {
+    /// The file at `path` of a server that is configured so, and the role of the last run if that counts: `None` if there is
+    /// nothing that can be trusted.
+    pub fn open(
+        files: Arc<dyn FileSystem>,
+        path: PathBuf,
+        configured: Option<Address>,
+    ) -> (RoleFile, Option<RoleState>) {
+        let stored = load(&*files, &path);
+        let exists = stored.is_some();
+        let remembered = stored.filter(|state| state.counts_for(configured.as_ref()));
+        (RoleFile { files, path, configured, exists }, remembered)
+    }
+
+    /// The role changed, in the history `replid`: by a failover it is to last, otherwise it is that of the configuration, or an
+    /// operator's. Returns what is still to reach the disk.
+    pub fn note(
+        &mut self,
+        role: &Role,
+        by_failover: bool,
+        replid: ReplicationId,
+    ) -> io::Result<Option<RoleSync>> {
+        let is_configured = match role {
+            Role::Primary => self.configured.is_none(),
+            Role::Replica(address) => self.configured.as_ref() == Some(address),
+            Role::HandingOver(_) => false,
+        };
+        if by_failover && !is_configured {
+            self.store(&RoleState::new(self.configured.as_ref(), role, replid))?;
+            self.exists = true;
+        } else if std::mem::take(&mut self.exists) {
+            match self.files.remove(&self.path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        } else {
+            return Ok(None);
+        }
+        Ok(Some(RoleSync { files: self.files.clone(), path: self.path.clone() }))
+    }
+
+    fn store(&self, state: &RoleState) -> io::Result<()> {
+        let bytes = state_codec::encode(FORMAT, state).map_err(io::Error::other)?;
+        let temporary = self.path.with_extension("tmp");
+        let mut file = self.files.open(&temporary, Open::Create)?;
+        file::append_all(&mut *file, &bytes)?;
+        self.files.rename(&temporary, &self.path)
+    }
+}
+
+impl RoleSync {
+    /// Returns once the file, or that it is gone, is on the disk.
+    pub fn run(&self) -> io::Result<()> {
+        match self.files.open(&self.path, Open::Read).and_then(|file| file.sync_data()) {
+            // It was removed, perhaps since.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.files.sync_dir(self.path.parent().unwrap_or(Path::new("")))
+    }
+}
+
+fn load(files: &dyn FileSystem, path: &Path) -> Option<RoleState> {
+    let file = files.open(path, Open::Read).ok()?;
+    let bytes = file::read_all(&*file, LIMIT).ok()?;
     match state_codec::decode(FORMAT, &bytes) {
         Ok(state) => Some(state),
         Err(error) => {
-            tracing::warn!("{}: {error}: the role is that of the configuration", path(port).display());
+            tracing::warn!("{}: {error}: the role is that of the configuration", path.display());
             None
         }
-    }
-}
-
-impl Server {
-    /// The role changed by a failover, and is to last.
-    pub fn store_role(self: &Arc<Self>, state: &RoleState) {
-        let path = path(self.config().port);
-        let temporary = path.with_extension("tmp");
-        let written = state_codec::encode(FORMAT, state)
-            .map_err(std::io::Error::other)
-            .and_then(|bytes| std::fs::write(&temporary, bytes))
-            .and_then(|()| std::fs::rename(&temporary, &path));
-        match written {
-            // Clients wait for the failover: they do not wait for the disk.
-            Ok(()) => super::persistence::spawn("role-sync", move || sync(&path)),
-            Err(error) => tracing::warn!("The role cannot be stored in {}: {error}", path.display()),
-        }
-    }
-
-    /// The role is that of the configuration, or an operator's.
-    pub fn forget_role(&self) {
-        let path = path(self.config().port);
-        if let Err(error) = std::fs::remove_file(&path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!("{} cannot be removed: {error}", path.display());
-        }
-    }
-}
-
-fn sync(path: &Path) {
-    let synced = std::fs::File::open(path)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| std::fs::File::open(".")?.sync_all());
-    match synced {
-        // It was replaced or removed since.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!("{} cannot be synced: {error}", path.display()),
-        Ok(()) => {}
     }
 }
 
