@@ -216,7 +216,7 @@ impl Server {
             std::thread::sleep(std::time::Duration::from_micros(pause_us));
         }
         let (began, before) = (self.latency.begin(), writer.file.length());
-        let written = write(&mut writer.file, config.aof_timestamp_enabled.then(|| self.now_ms() / 1000));
+        let written = writer.check_state().and_then(|()| write(&mut writer.file, config.aof_timestamp_enabled.then(|| self.now_ms() / 1000)));
         self.latency.end(event::AOF_WRITE, began, self.now_ms());
         persistence.aof_size.fetch_add(writer.file.length() - before, Relaxed);
         let result = written.and_then(|written| {
@@ -229,13 +229,20 @@ impl Server {
             }
             Ok(written)
         });
+        self.note_written(result.as_ref().map(drop));
+        result
+    }
+
+    /// The AOF could be written, or not.
+    fn note_written(&self, result: Result<(), &io::Error>) {
+        let persistence = &self.persistence;
         let was_ok = persistence.aof_write_ok.swap(result.is_ok(), Relaxed);
         if let Err(error) = &result {
             if was_ok {
                 tracing::warn!("Error writing to the AOF file: {error}");
             }
             *persistence.aof_error.lock() = words_of(error);
-            if config.appendfsync == AppendFsync::Always {
+            if self.config().appendfsync == AppendFsync::Always {
                 tracing::error!(
                     "Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting..."
                 );
@@ -245,7 +252,6 @@ impl Server {
         if was_ok != result.is_ok() {
             self.note_disk();
         }
-        result
     }
 
     /// Does the disk belong to what is saved in the background (`no-appendfsync-on-rewrite`)?
@@ -255,6 +261,13 @@ impl Server {
 
     /// Once in a while: what could not be written, or has waited for long enough, is written.
     pub fn write_what_waits(&self) {
+        let is_behind = self.persistence.aof.lock().as_ref().is_some_and(|aof| aof.check_state().is_err());
+        if let Some(names) = self.aof_names().filter(|_| is_behind) {
+            let files = names.lock();
+            if let Some(writer) = &mut *self.persistence.aof.lock() {
+                self.save_aof_state(&files, writer);
+            }
+        }
         let mut aof = self.persistence.aof.lock();
         if let Some(writer) = &mut *aof
             && (writer.file.pending() > 0 || !self.persistence.aof_write_ok.load(Relaxed))
@@ -351,7 +364,14 @@ impl Server {
             self.write_in_turn(writer);
         }
         writer.note_history(&core.stream);
-        save_state(&files, writer);
+        self.save_aof_state(&files, writer);
+    }
+
+    /// While the state on the disk is not right nothing is written.
+    fn save_aof_state(&self, files: &AofFiles, writer: &mut OpenAof) {
+        let Err(error) = writer.save_state(files) else { return };
+        tracing::warn!("{error}");
+        self.note_written(Err(&io::Error::other(error)));
     }
 
     /// What the AOF holds belongs to no history that anybody knows, until a rewrite ends.
@@ -361,7 +381,7 @@ impl Server {
         let mut aof = self.persistence.aof.lock();
         let Some(writer) = &mut *aof else { return };
         writer.disown(unknown);
-        save_state(&files, writer);
+        self.save_aof_state(&files, writer);
     }
 }
 
@@ -369,12 +389,4 @@ impl Server {
 fn words_of(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-fn save_state(files: &AofFiles, writer: &OpenAof) {
-    if let Some(state) = writer.state()
-        && let Err(error) = files.save_state(state)
-    {
-        tracing::warn!("{error}");
-    }
 }

@@ -239,11 +239,11 @@ impl Storage {
     }
 
     fn save_state(&mut self) {
-        if let Some(aof) = &self.aof
-            && let Some(state) = aof.state()
-        {
-            // The server logs it.
-            let _ = aof.files.lock().save_state(state);
+        let Some(aof) = &mut self.aof else { return };
+        let names = aof.files.clone();
+        if aof.save_state(&names.lock()).is_err() {
+            self.write_ok = false;
+            self.has_exited |= self.policy.always;
         }
     }
 
@@ -283,7 +283,9 @@ impl Storage {
         now_ms: u64,
     ) -> std::io::Result<T> {
         let Some(aof) = &mut self.aof else { return Err(std::io::ErrorKind::NotFound.into()) };
-        let result = write(&mut aof.file, self.policy.annotates.then_some(now_ms / 1000)).and_then(|written| {
+        let annotate = self.policy.annotates.then_some(now_ms / 1000);
+        let written = aof.check_state().and_then(|()| write(&mut aof.file, annotate));
+        let result = written.and_then(|written| {
             if self.policy.always {
                 aof.file.sync()?;
                 self.synced.note(self.synced.history(), aof.file.written());
@@ -329,6 +331,9 @@ impl Storage {
     /// Once a tick. Returns the work that begins.
     pub fn tick(&mut self, now_ms: u64) -> Vec<Work> {
         let mut begun = Vec::new();
+        if self.aof.as_ref().is_some_and(|aof| aof.check_state().is_err()) {
+            self.save_state();
+        }
         if let Some(aof) = &self.aof
             && (aof.file.pending() > 0 || !self.write_ok)
         {

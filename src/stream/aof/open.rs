@@ -2,9 +2,10 @@
 //!
 //! Knows the order in which names, state and bytes change, and neither threads nor clocks: its driver locks, waits and retries.
 //!
-//! Invariants: the state names the history of the files' bytes, or one that nobody has while they add up to no position; a
-//! file that no manifest names is in no state.
+//! Invariants: the state names the history of the files' bytes, or one that nobody has while they add up to no position, and
+//! no byte goes into the file before the state on the disk does so too; a file that no manifest names is in no state.
 
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -21,6 +22,8 @@ pub struct OpenAof {
     pub file: Writer,
     incrs: IncrFiles,
     state: StreamState,
+    /// Does the state file say what it must?
+    state_is_stored: bool,
     /// What the files hold belongs to no history, until a rewrite has ended.
     is_disowned: bool,
     /// No manifest names the file yet: its base is being written.
@@ -68,6 +71,7 @@ impl OpenAof {
             files: Arc::new(Mutex::new(files)),
             file: Writer::new(file, start, offset, length),
             state,
+            state_is_stored: true,
             is_disowned: false,
             awaits_base: false,
         })
@@ -88,6 +92,7 @@ impl OpenAof {
             files: Arc::new(Mutex::new(files)),
             file: Writer::new(file, start, start, 0),
             state: state_of(stream, Vec::new()),
+            state_is_stored: true,
             is_disowned: false,
             awaits_base: true,
         })
@@ -100,6 +105,21 @@ impl OpenAof {
     /// What is to stand in the state file. `None`: the files in the folder are of an earlier AOF as long as this one has no name.
     pub fn state(&self) -> Option<&StreamState> {
         (!self.awaits_base).then_some(&self.state)
+    }
+
+    /// Brings the state to the disk after the history was noted or disowned. Until that succeeds nothing may be written.
+    pub fn save_state(&mut self, files: &AofFiles) -> Result<(), AofError> {
+        let saved = self.state().map_or(Ok(()), |state| files.save_state(state));
+        self.state_is_stored = saved.is_ok();
+        saved
+    }
+
+    /// May bytes go to the file? Not after a state that could not be saved: what the files hold would go by a wrong name.
+    pub fn check_state(&self) -> io::Result<()> {
+        if self.state_is_stored {
+            return Ok(());
+        }
+        Err(io::Error::other("the state of the stream could not be saved"))
     }
 
     // ---- Reading ----
@@ -178,7 +198,7 @@ impl OpenAof {
         sequence: u64,
         stream: &mut Stream,
         is_replica: bool,
-    ) -> std::io::Result<()> {
+    ) -> io::Result<()> {
         // A replica's stream is its primary's and goes on as it is; the base says in which database.
         if !is_replica {
             stream.forget_selected();
