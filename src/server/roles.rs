@@ -234,6 +234,13 @@ impl Server {
         roles.coordinator.step(WriteScript::None, &mut roles.replication, &mut roles.gate, &mut turn);
         let frozen = roles.replication.failover_phase() != FailoverPhase::None;
         roles.replication.end_of_round(frozen, &mut turn);
+        // First the role: a server that ends between the two must not come back as a replica that knows the history of its
+        // promotion, which nobody could continue.
+        for action in &actions {
+            if let Action::RoleChanged { role, by_failover } = action {
+                store_role(roles, role, *by_failover);
+            }
+        }
         if roles.replication.history().name_stream(&mut core.stream) && self.persistence.has_aof() {
             self.note_history(core);
         }
@@ -423,22 +430,7 @@ impl Server {
             Action::PausePoint => self.pause_point(),
             Action::FlushDataset => self.flush_for_load(roles, core),
             Action::ReplaceDataset { position } => self.replace_dataset(roles, core, position),
-            Action::RoleChanged { role, by_failover } => {
-                self.note_role(&role);
-                let replid = roles.replication.history().id();
-                if let Some(file) = &mut roles.role_file {
-                    match file.note(&role, by_failover, replid) {
-                        Ok(None) => {}
-                        // Clients wait for the failover: they do not wait for the disk.
-                        Ok(Some(sync)) => spawn("role-sync", move || {
-                            if let Err(error) = sync.run() {
-                                tracing::warn!("The role cannot be brought to the disk: {error}");
-                            }
-                        }),
-                        Err(error) => tracing::warn!("The role cannot be stored: {error}"),
-                    }
-                }
-            }
+            Action::RoleChanged { role, .. } => self.note_role(&role),
             Action::UnblockForDemotion => self.interrupt_waiting(core),
             Action::RollBackWriteScript => self.roll_back_script(),
             Action::ReleasePaused => return true,
@@ -748,5 +740,21 @@ impl Server {
     /// A connection that may have announced itself, or waited, is gone.
     pub fn stop_waiting(&self, client: &Client) {
         self.roles.lock().replication.stop_waiting(client.number);
+    }
+}
+
+/// The role is to last over a restart, if a failover gave it.
+fn store_role(roles: &mut Roles, role: &Role, by_failover: bool) {
+    let replid = roles.replication.history().id();
+    let Some(file) = &mut roles.role_file else { return };
+    match file.note(role, by_failover, replid) {
+        Ok(None) => {}
+        // Clients wait for the failover: they do not wait for the disk.
+        Ok(Some(sync)) => spawn("role-sync", move || {
+            if let Err(error) = sync.run() {
+                tracing::warn!("The role cannot be brought to the disk: {error}");
+            }
+        }),
+        Err(error) => tracing::warn!("The role cannot be stored: {error}"),
     }
 }

@@ -225,6 +225,11 @@ impl Node {
         let frozen = self.replication.failover_phase() != FailoverPhase::None;
         self.replication.end_of_round(frozen, &mut turn);
         let foreseen = turn.stream;
+        for action in &actions {
+            if let Action::RoleChanged { role, by_failover } = action {
+                self.store_role(role, *by_failover, network);
+            }
+        }
         if self.replication.history().name_stream(&mut self.storage.stream) {
             self.storage.note_history(network.now_ms);
         }
@@ -254,6 +259,16 @@ impl Node {
             }
         }
         result
+    }
+
+    fn store_role(&mut self, role: &Role, by_failover: bool, network: &mut Network) {
+        let replid = self.replication.history().id();
+        // The server logs an error.
+        if let Ok(Some(sync)) = self.role_file.note(role, by_failover, replid) {
+            self.role_syncs.push_back(sync);
+            let delay_ms = network.random.u64(0..50);
+            network.at(delay_ms, Happening::RoleSynced { node: self.id, life: self.life });
+        }
     }
 
     fn perform(&mut self, action: Action, network: &mut Network) {
@@ -347,18 +362,12 @@ impl Node {
                 self.stream_input.extend_from_slice(&bytes);
                 self.apply_stream(attempt, network);
             }
-            Action::RoleChanged { role, by_failover } => {
-                let replid = self.replication.history().id();
-                // The server logs an error.
-                if let Ok(Some(sync)) = self.role_file.note(&role, by_failover, replid) {
-                    self.role_syncs.push_back(sync);
-                    let delay_ms = network.random.u64(0..50);
-                    network.at(delay_ms, Happening::RoleSynced { node, life });
-                }
-            }
             Action::RollBackWriteScript => self.script = None,
             Action::ReleasePaused => self.released = true,
-            Action::UnblockForDemotion | Action::FinishWait { .. } | Action::PausePoint => {}
+            Action::RoleChanged { .. }
+            | Action::UnblockForDemotion
+            | Action::FinishWait { .. }
+            | Action::PausePoint => {}
         }
     }
 
