@@ -248,9 +248,10 @@ impl Replication {
         self.last_attempt = link.last_attempt();
         link.hang_up_for_good(turn);
         if !self.history.is_continuable() {
-            // The dataset was flushed for a load that never ended: it has nothing of the old names.
+            // The dataset was flushed for a load that never ended, or there never was one: it has nothing of the old names.
             self.history.renew((turn.fresh_id)());
             self.history.keep();
+            turn.act(Action::KeepFlushed);
         } else {
             self.history.shift(turn.stream.end, (turn.fresh_id)());
         }
@@ -446,6 +447,8 @@ impl Replication {
                 }
             }
             Event::Flushed => {
+                // Whatever is saved now must not go by a name that others know.
+                self.history.renew((turn.fresh_id)());
                 self.history.forget();
                 self.primary.disconnect_all(None, turn);
                 turn.stream.kept_from = Some(turn.stream.end);

@@ -19,7 +19,6 @@ use super::config::AppendFsync;
 use super::core::Core;
 use super::latency::event;
 use super::persistence::{Persistence, SavingKind, spawn};
-use crate::stream::ReplicationId;
 use crate::stream::aof::{AofError, AofFiles, IncrStart, Kept, OpenAof, Turn, Writer};
 
 /// The right to bring the AOF to the disk beside those who append, of which there is one. Unless `appendfsync` is always, what is
@@ -216,7 +215,9 @@ impl Server {
             std::thread::sleep(std::time::Duration::from_micros(pause_us));
         }
         let (began, before) = (self.latency.begin(), writer.file.length());
-        let written = writer.check_state().and_then(|()| write(&mut writer.file, config.aof_timestamp_enabled.then(|| self.now_ms() / 1000)));
+        let written = writer.check_state().and_then(|()| {
+            write(&mut writer.file, config.aof_timestamp_enabled.then(|| self.now_ms() / 1000))
+        });
         self.latency.end(event::AOF_WRITE, began, self.now_ms());
         persistence.aof_size.fetch_add(writer.file.length() - before, Relaxed);
         let result = written.and_then(|written| {
@@ -374,14 +375,26 @@ impl Server {
         self.note_written(Err(&io::Error::other(error)));
     }
 
-    /// What the AOF holds belongs to no history that anybody knows, until a rewrite ends.
-    pub fn disown_history(&self, unknown: ReplicationId) {
-        let Some(files) = self.aof_names() else { return };
-        let files = files.lock();
-        let mut aof = self.persistence.aof.lock();
-        let Some(writer) = &mut *aof else { return };
-        writer.disown(unknown);
-        self.save_aof_state(&files, writer);
+    /// The dataset is to be replaced: from here on the stream's bytes go to a file that no manifest names. What the named ones
+    /// hold stays as it is until there is a base of the new dataset.
+    pub fn leave_aof_files(&self, core: &mut Core) {
+        self.persistence.aof_synced.begin_history();
+        self.cancel_saving(SavingKind::Aof);
+        if let Err(error) = self.begin_unnamed_file(core) {
+            tracing::error!("Cannot begin an AOF of the new dataset: {error}");
+        }
+    }
+
+    /// Begins a file that gets a name with its base. After an error there is no AOF until it is tried again.
+    pub(super) fn begin_unnamed_file(&self, core: &mut Core) -> Result<(), AofError> {
+        let names = match self.aof_names() {
+            Some(names) => names,
+            None => Arc::new(Mutex::new(self.aof_files()?)),
+        };
+        *self.persistence.aof.lock() = None;
+        let aof = OpenAof::begin(names, &mut core.stream, self.is_replica())?;
+        *self.persistence.aof.lock() = Some(aof);
+        Ok(())
     }
 }
 

@@ -120,10 +120,9 @@ impl Server {
             files.create_dir()?;
             return Ok(Rewrite { base: files.temporary_base(), is_rdb, kept: Kept::Nothing });
         }
-        let files = self.aof_files()?;
-        let base = files.temporary_base();
-        let aof = OpenAof::begin(files, &mut core.stream, self.is_replica())?;
-        *self.persistence.aof.lock() = Some(aof);
+        self.begin_unnamed_file(core)?;
+        let names = self.aof_names().ok_or_else(cancelled)?;
+        let base = names.lock().temporary_base();
         Ok(Rewrite { base, is_rdb, kept: Kept::Unnamed })
     }
 
@@ -144,8 +143,9 @@ impl Server {
             let core = &mut *core;
             let bytes = core.stream.take_for_aof();
             let mut aof = self.persistence.aof.lock();
-            let writer = aof.as_mut().filter(|writer| Arc::ptr_eq(&writer.files, &names));
-            let writer = writer.filter(|_| !saving.cancelled.load(Relaxed)).ok_or_else(cancelled)?;
+            let is_cancelled = saving.cancelled.load(Relaxed);
+            let is_same = |writer: &&mut OpenAof| Arc::ptr_eq(&writer.files, &names) && !writer.awaits_base();
+            let writer = aof.as_mut().filter(is_same).filter(|_| !is_cancelled).ok_or_else(cancelled)?;
             writer.file.push(&bytes);
             self.write_pending(writer, Writer::write).map_err(cannot_finish_present)?;
             writer
@@ -232,26 +232,26 @@ impl Server {
         tracing::info!("Background AOF rewrite terminated with success");
         self.put_base_in_place(rewrite, saving)?;
         if rewrite.kept != Kept::Nothing {
-            self.own_history(saving, offset)?;
+            self.complete_history(saving, offset)?;
             self.acknowledged();
         }
         Ok(())
     }
 
     fn put_base_in_place(&self, rewrite: &Rewrite, saving: &Saving) -> Result<(), AofError> {
-        let names = self.aof_names();
-        let is_wanted = names.is_some() || rewrite.kept == Kept::Nothing;
-        if saving.cancelled.load(Relaxed) || !is_wanted {
-            // Nobody waits for it any more.
-            let _ = std::fs::remove_file(&rewrite.base);
-            return Err(cancelled());
-        }
-        let is_open = names.is_some();
-        let names = match names {
+        let open = self.aof_names();
+        let is_open = open.is_some();
+        let names = match open {
             Some(names) => names,
             None => Arc::new(Mutex::new(self.aof_files()?)),
         };
         let mut files = names.lock();
+        // Whoever replaces the dataset cancels this first, and waits for the names then.
+        if saving.cancelled.load(Relaxed) || !(is_open || rewrite.kept == Kept::Nothing) {
+            // Nobody waits for it any more.
+            let _ = std::fs::remove_file(&rewrite.base);
+            return Err(cancelled());
+        }
         let named = files.finish_rewrite(rewrite.kept, rewrite.is_rdb)?;
         if let Some(base) = files.manifest().base() {
             tracing::info!("The new AOF base file is {}", base.name);
@@ -283,24 +283,15 @@ impl Server {
         writer.state().cloned()
     }
 
-    /// What the files hold is the history of the stream, if it was not before.
-    fn own_history(&self, saving: &Saving, offset: u64) -> Result<(), AofError> {
-        let was_disowned = {
-            let core = self.core.read();
-            let mut aof = self.persistence.aof.lock();
-            let Some(writer) = &mut *aof else { return Ok(()) };
-            // If the dataset was replaced once more, the base is not its.
-            if saving.cancelled.load(Relaxed) {
-                return Err(cancelled());
-            }
-            let was_disowned = writer.own(&core.stream);
-            self.persistence.aof_synced.base_is_complete(offset);
-            was_disowned
-        };
-        match self.aof_names().filter(|_| was_disowned) {
-            Some(names) => self.save_present_state(&names),
-            None => Ok(()),
+    /// The files hold all of the history that the stream has up to `offset`.
+    fn complete_history(&self, saving: &Saving, offset: u64) -> Result<(), AofError> {
+        let _aof = self.persistence.aof.lock();
+        // If the dataset was replaced once more, the base is not its.
+        if saving.cancelled.load(Relaxed) {
+            return Err(cancelled());
         }
+        self.persistence.aof_synced.base_is_complete(offset);
+        Ok(())
     }
 
     fn rewrite_ended(&self, kept: Kept, saving: &Saving, result: Result<(), AofError>) {

@@ -23,7 +23,7 @@ use super::core::Core;
 use super::lazy_free;
 use super::link::ToLink;
 use super::loading::history_of;
-use super::persistence::{SavingKind, spawn};
+use super::persistence::spawn;
 use super::replicas::{self, ToReplica, Transfer};
 use super::scripts_running::Kill;
 use crate::base::file::SystemFileSystem;
@@ -241,6 +241,10 @@ impl Server {
                 store_role(roles, role, *by_failover);
             }
         }
+        // The files must not go by the name of a dataset that they do not hold.
+        if actions.iter().any(Action::replaces_dataset) && self.persistence.has_aof() {
+            self.leave_aof_files(core);
+        }
         if roles.replication.history().name_stream(&mut core.stream) && self.persistence.has_aof() {
             self.note_history(core);
         }
@@ -430,6 +434,8 @@ impl Server {
             Action::PausePoint => self.pause_point(),
             Action::FlushDataset => self.flush_for_load(roles, core),
             Action::ReplaceDataset { position } => self.replace_dataset(roles, core, position),
+            Action::KeepFlushed if self.persistence.has_aof() => self.begin_aof_anew(core),
+            Action::KeepFlushed => {}
             Action::RoleChanged { role, .. } => self.note_role(&role),
             Action::UnblockForDemotion => self.interrupt_waiting(core),
             Action::RollBackWriteScript => self.roll_back_script(),
@@ -478,16 +484,13 @@ impl Server {
 
     /// The AOF of a dataset that was replaced begins again with the new one.
     fn begin_aof_anew(self: &Arc<Self>, core: &mut Core) {
-        self.note_history(core);
-        // Until the new base is complete the files do not add up to any position: a restart must not ask to go on.
-        self.disown_history(wire(fresh_id().as_str()));
-        self.persistence.aof_synced.begin_history();
-        self.cancel_saving(SavingKind::Aof);
+        self.leave_aof_files(core);
         match self.rewrite_aof(core) {
-            Ok(true) => {}
-            Ok(false) => self.persistence.rewrite_is_scheduled.store(true, Relaxed),
+            Ok(true) => return,
+            Ok(false) => {}
             Err(error) => tracing::error!("Cannot rewrite the AOF after a full sync: {error}"),
         }
+        self.persistence.rewrite_is_scheduled.store(true, Relaxed);
     }
 
     /// Clients that wait, for keys or for replicas, are told and closed: what they wait for does not come here.
@@ -589,6 +592,8 @@ impl Server {
         });
         let dropped = std::mem::take(&mut self.roles.lock().dropped);
         if !self.is_replica() {
+            // Replicas that go on from here may have another database selected than what was saved says.
+            core.stream.forget_selected();
             for (database, key) in dropped {
                 core.stream.append_deletion(database, &key);
             }

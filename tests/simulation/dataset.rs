@@ -79,7 +79,12 @@ impl Moment {
         }
         let is_whole = count.parse() == Ok(data.keys.len()) && rest.ends_with('\n') | rest.is_empty();
         let replid = id.as_bytes().try_into().unwrap_or(NO_REPLID);
-        is_whole.then_some(Moment { data, database: database.parse().ok()?, replid, offset: offset.parse().ok()? })
+        is_whole.then_some(Moment {
+            data,
+            database: database.parse().ok()?,
+            replid,
+            offset: offset.parse().ok()?,
+        })
     }
 }
 

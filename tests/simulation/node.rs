@@ -16,9 +16,9 @@ use understudy::failover::{
 };
 use understudy::protocol::ErrorReply;
 use understudy::replication::{
-    Accepted, Action, Address, Attempt, FailoverPhase, Framing, History, LinkSettings, LoadStrategy, OutputLimit,
-    PrimarySettings, ReplconfReply, Replication, ReplicationId, Role, Settings, StreamView, SyncRequest,
-    Turn,
+    Accepted, Action, Address, Attempt, FailoverPhase, Framing, History, LinkSettings, LoadStrategy,
+    OutputLimit, PrimarySettings, ReplconfReply, Replication, ReplicationId, Role, Settings, StreamView,
+    SyncRequest, Turn,
 };
 
 /// How a node differs from others.
@@ -230,6 +230,9 @@ impl Node {
                 self.store_role(role, *by_failover, network);
             }
         }
+        if actions.iter().any(Action::replaces_dataset) {
+            self.storage.leave_files(self.replication.is_replica());
+        }
         if self.replication.history().name_stream(&mut self.storage.stream) {
             self.storage.note_history(network.now_ms);
         }
@@ -354,10 +357,10 @@ impl Node {
             Action::ReplaceDataset { position } => {
                 let loaded = self.loader.take().expect("a load ended");
                 let moment = Moment::load(&loaded).expect("checked before");
-                let unknown = fresh_id(self.id, &mut self.ids);
                 let id = self.replication.history().id();
-                self.storage.replace(moment, wire(id), position, wire(unknown));
+                self.storage.replace(moment, wire(id), position, self.replication.is_replica());
             }
+            Action::KeepFlushed => self.storage.begin_anew(self.replication.is_replica()),
             Action::ApplyStream { attempt, bytes } => {
                 self.stream_input.extend_from_slice(&bytes);
                 self.apply_stream(attempt, network);
@@ -479,7 +482,7 @@ impl Node {
             replication.fsynced(turn);
             replication.tick(turn);
         });
-        for work in self.storage.tick(now_ms) {
+        for work in self.storage.tick(self.replication.is_replica(), now_ms) {
             self.later(work, network);
         }
     }

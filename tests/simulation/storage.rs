@@ -1,7 +1,7 @@
 //! What a node has on its disk and what it is about to write there: the real stream and the real files of the AOF, over a disk
 //! that crashes, fills up and fails to sync. What the server's threads do in time is done here step by step.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -32,8 +32,8 @@ enum Stage {
     SyncsOld(Sync, u64),
     Named(Box<dyn understudy::base::file::File>, u64),
     SyncsEnd(Sync, u64, u64),
-    WritesBase(u64),
-    PutsBase(u64),
+    WritesBase(Kept),
+    PutsBase(Kept),
 }
 
 struct Rewrite {
@@ -67,7 +67,7 @@ pub struct Storage {
 /// Why a process does not start.
 pub enum StartError {
     /// The disk fails: it may start later.
-    Disk(#[allow(dead_code)] String),
+    Disk(String),
 }
 
 impl From<AofError> for StartError {
@@ -93,8 +93,7 @@ impl Storage {
         fresh: ReplicationId,
         is_replica: bool,
     ) -> Result<Storage, StartError> {
-        let files: Arc<dyn FileSystem> = Arc::new(disk.clone());
-        let mut files = AofFiles::open(files, Path::new(""), "appendonlydir", "appendonly.aof")?;
+        let mut files = open_files(&disk)?;
         let mut storage = Storage {
             disk,
             stream: Stream::new(fresh),
@@ -210,22 +209,39 @@ impl Storage {
     }
 
     /// The dataset of a full sync takes the place of the present one, and the AOF begins anew.
-    pub fn replace(&mut self, moment: Moment, replid: ReplicationId, position: u64, unknown: ReplicationId) {
+    pub fn replace(&mut self, moment: Moment, replid: ReplicationId, position: u64, is_replica: bool) {
         self.data = moment.data;
         self.stream.adopt(replid, position);
         self.stream.start_backlog(self.policy.backlog_size);
         self.stream.append_received(b"", Some(moment.database));
         (self.log, self.log_start) = (Vec::new(), position);
-        self.note_history(0);
-        if let Some(aof) = &mut self.aof {
-            aof.disown(unknown);
-        }
-        self.save_state();
+        self.begin_anew(is_replica);
+    }
+
+    /// What is on the disk is another dataset.
+    pub fn begin_anew(&mut self, is_replica: bool) {
+        self.leave_files(is_replica);
+        self.rewrite_is_scheduled = true;
+    }
+
+    /// From here on the stream's bytes go to a file that no manifest names, until there is a base.
+    pub fn leave_files(&mut self, is_replica: bool) {
+        self.take_bytes();
         self.synced.begin_history();
         if let Some(rewrite) = &mut self.rewrite {
             rewrite.cancelled = true;
         }
-        self.rewrite_is_scheduled = true;
+        // After an error there is no AOF until it is tried again.
+        let _ = self.begin_unnamed_file(is_replica);
+    }
+
+    fn begin_unnamed_file(&mut self, is_replica: bool) -> Result<(), AofError> {
+        let names = match self.aof.take() {
+            Some(aof) => aof.files,
+            None => Arc::new(Mutex::new(open_files(&self.disk)?)),
+        };
+        self.aof = Some(OpenAof::begin(names, &mut self.stream, is_replica)?);
+        Ok(())
     }
 
     /// The stream has another name.
@@ -329,7 +345,7 @@ impl Storage {
     // ---- What comes with time ----
 
     /// Once a tick. Returns the work that begins.
-    pub fn tick(&mut self, now_ms: u64) -> Vec<Work> {
+    pub fn tick(&mut self, is_replica: bool, now_ms: u64) -> Vec<Work> {
         let mut begun = Vec::new();
         if self.aof.as_ref().is_some_and(|aof| aof.check_state().is_err()) {
             self.save_state();
@@ -348,17 +364,28 @@ impl Storage {
             (self.sync, self.is_syncing) = (Some((sync, self.synced.history())), true);
             begun.push(Work::Sync);
         }
-        if self.rewrite_is_scheduled && self.rewrite.is_none() {
-            self.rewrite_is_scheduled = false;
-            if let Some(aof) = &self.aof {
-                let names = aof.files.clone();
-                let stage = Stage::AwaitsSyncing;
-                let (moment, cancelled, holds_syncing) = (None, false, false);
-                self.rewrite = Some(Rewrite { stage, names, moment, cancelled, holds_syncing });
-                begun.push(Work::Rewrite);
-            }
+        if self.rewrite_is_scheduled
+            && self.rewrite.is_none()
+            // After an error it stays scheduled.
+            && let Ok(rewrite) = self.begin_rewrite(is_replica)
+        {
+            (self.rewrite, self.rewrite_is_scheduled) = (Some(rewrite), false);
+            begun.push(Work::Rewrite);
         }
         begun
+    }
+
+    fn begin_rewrite(&mut self, is_replica: bool) -> Result<Rewrite, AofError> {
+        let is_named = self.aof.as_ref().is_some_and(|aof| !aof.awaits_base());
+        let (stage, moment) = if is_named {
+            (Stage::AwaitsSyncing, None)
+        } else {
+            self.take_bytes();
+            self.begin_unnamed_file(is_replica)?;
+            (Stage::WritesBase(Kept::Unnamed), Some(self.moment()))
+        };
+        let names = self.aof.as_ref().map(|aof| aof.files.clone()).expect("it was begun");
+        Ok(Rewrite { stage, names, moment, cancelled: false, holds_syncing: false })
     }
 
     /// Goes on with work that took its time. Returns whether it goes on.
@@ -385,6 +412,8 @@ impl Storage {
                         if rewrite.holds_syncing {
                             self.is_syncing = false;
                         }
+                        // Without its base the AOF is not on.
+                        self.rewrite_is_scheduled |= self.aof.as_ref().is_none_or(OpenAof::awaits_base);
                         false
                     }
                 }
@@ -429,7 +458,8 @@ impl Storage {
             }
             Stage::Named(file, sequence) => {
                 let bytes = self.take_bytes();
-                if rewrite.cancelled {
+                let awaits_base = self.aof.as_ref().is_none_or(OpenAof::awaits_base);
+                if rewrite.cancelled || awaits_base {
                     self.push(&bytes, now_ms);
                     return Err(cancelled());
                 }
@@ -447,24 +477,23 @@ impl Storage {
                 (self.is_syncing, rewrite.holds_syncing) = (false, false);
                 let state = self.aof.as_ref().and_then(OpenAof::state).cloned();
                 state.map_or(Ok(()), |state| rewrite.names.lock().save_state(&state))?;
-                Stage::WritesBase(sequence)
+                Stage::WritesBase(Kept::From(sequence))
             }
-            Stage::WritesBase(sequence) => {
+            Stage::WritesBase(kept) => {
                 let base = rewrite.names.lock().temporary_base();
                 let moment = rewrite.moment.as_ref().expect("the moment was held fast");
                 write_base(&self.disk, &base, moment).map_err(failed)?;
-                Stage::PutsBase(sequence)
+                Stage::PutsBase(kept)
             }
             Stage::PutsBase(_) if rewrite.cancelled => return Err(cancelled()),
-            Stage::PutsBase(sequence) => {
-                self.put_base(rewrite, sequence)?;
+            Stage::PutsBase(kept) => {
+                self.put_base(rewrite, kept)?;
                 return Ok(None);
             }
         }))
     }
 
-    fn put_base(&mut self, rewrite: &Rewrite, sequence: u64) -> Result<(), AofError> {
-        let kept = Kept::From(sequence);
+    fn put_base(&mut self, rewrite: &Rewrite, kept: Kept) -> Result<(), AofError> {
         let mut files = rewrite.names.lock();
         let named = files.finish_rewrite(kept, true)?;
         let Some(aof) = &mut self.aof else { return Ok(()) };
@@ -473,12 +502,8 @@ impl Storage {
             files.save_state(state)?;
         }
         files.delete_history()?;
-        let is_news = aof.own(&self.stream);
         self.synced.base_is_complete(rewrite.moment.as_ref().map_or(0, |moment| moment.offset));
-        match aof.state().filter(|_| is_news) {
-            Some(state) => files.save_state(state),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -489,7 +514,11 @@ pub enum Work {
     Rewrite,
 }
 
-fn write_base(disk: &MemoryFileSystem, path: &PathBuf, moment: &Moment) -> std::io::Result<()> {
+fn open_files(disk: &MemoryFileSystem) -> Result<AofFiles, AofError> {
+    AofFiles::open(Arc::new(disk.clone()), Path::new(""), "appendonlydir", "appendonly.aof")
+}
+
+fn write_base(disk: &MemoryFileSystem, path: &Path, moment: &Moment) -> std::io::Result<()> {
     let write = || {
         let mut file = disk.open(path, Open::Create)?;
         append_all(&mut *file, &moment.save())?;

@@ -31,10 +31,8 @@ impl Truth {
     pub fn check(&mut self, claim: &Claim<'_>) {
         let (who, id) = (claim.who, claim.id);
         let end = claim.start + claim.bytes.len() as u64;
-        let history = self
-            .0
-            .entry(id)
-            .or_insert_with(|| History { start: claim.start, ..History::default() });
+        let history =
+            self.0.entry(id).or_insert_with(|| History { start: claim.start, ..History::default() });
         let known_end = history.start + history.bytes.len() as u64;
         let (from, to) = (claim.start.max(history.start), end.min(known_end));
         if from < to {

@@ -205,7 +205,9 @@ impl World {
                 let socket = self.network.sockets.get(socket)?;
                 Some(if *to_server { socket.server } else { socket.client })
             }
-            Happening::Thaw { .. } | Happening::DiskHeals { .. } | Happening::Write | Happening::Trouble => None,
+            Happening::Thaw { .. } | Happening::DiskHeals { .. } | Happening::Write | Happening::Trouble => {
+                None
+            }
         }
     }
 
@@ -308,7 +310,11 @@ impl World {
     fn promise(&mut self) -> Promise {
         self.next_key += 1;
         let database = self.network.random.usize(..3);
-        Promise { database, key: format!("key{}", self.next_key), value: self.network.random.u32(..).to_string() }
+        Promise {
+            database,
+            key: format!("key{}", self.next_key),
+            value: self.network.random.u32(..).to_string(),
+        }
     }
 
     fn client_write(&mut self) {
@@ -589,7 +595,12 @@ impl World {
         if self.mode != Mode::Rough {
             for promise in &self.promises {
                 let found = primary.storage.data.get(promise.database, &promise.key);
-                assert_eq!(found, Some(promise.value.as_str()), "the acknowledged write of {} is lost", promise.key);
+                assert_eq!(
+                    found,
+                    Some(promise.value.as_str()),
+                    "the acknowledged write of {} is lost",
+                    promise.key
+                );
             }
         }
     }

@@ -197,8 +197,7 @@ impl AofFiles {
         self.create_dir()?;
         let sequence = self.manifest.next_incr_sequence();
         let path = self.incr_path(sequence);
-        let file =
-            self.files.open(&path, Open::Create).map_err(failed("Can't open the append-only file", &path))?;
+        let file = self.create_anew(&path)?;
         let before = self.manifest.clone();
         self.manifest.add_incr(incr_name(&self.name, sequence), sequence);
         if let Err(error) = self.save_manifest() {
@@ -223,8 +222,19 @@ impl AofFiles {
     /// Begins an incr file that no manifest names yet: the base before it is still to be written.
     pub fn begin_unnamed_incr(&self) -> Result<Box<dyn File>, AofError> {
         self.create_dir()?;
-        let path = self.unnamed_incr();
-        self.files.open(&path, Open::Create).map_err(failed("Can't open the append-only file", &path))
+        self.create_anew(&self.unnamed_incr())
+    }
+
+    /// An empty file, in place of one that was left behind by that name: if that were emptied only, a crash could bring back
+    /// what it held.
+    fn create_anew(&self, path: &Path) -> Result<Box<dyn File>, AofError> {
+        let removed = match self.files.remove(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        removed
+            .and_then(|()| self.files.open(path, Open::Create))
+            .map_err(failed("Can't open the append-only file", path))
     }
 
     /// Gives the unnamed incr file up.
@@ -353,10 +363,11 @@ impl AofFiles {
     }
 
     /// The stream is to go on where the first incr file begins: in the history of the state file, or in that of the base, which
-    /// says so itself, if there is no state.
+    /// says so itself, if there is neither a state nor anything behind the base.
     pub fn adopt_history(&self, stream: &mut Stream, base: Option<(ReplicationId, u64)>) {
         let Some(state) = self.load_state() else {
-            if let Some((replid, offset)) = base {
+            let is_empty = |incr: &NamedFile| self.incr_files().len(incr.sequence) == Some(0);
+            if let Some((replid, offset)) = base.filter(|_| self.manifest.incrs().iter().all(is_empty)) {
                 stream.adopt(replid, offset);
             }
             return;

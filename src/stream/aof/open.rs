@@ -2,8 +2,11 @@
 //!
 //! Knows the order in which names, state and bytes change, and neither threads nor clocks: its driver locks, waits and retries.
 //!
-//! Invariants: the state names the history of the files' bytes, or one that nobody has while they add up to no position, and
-//! no byte goes into the file before the state on the disk does so too; a file that no manifest names is in no state.
+//! A dataset that takes the place of another begins a file that no manifest names: what the named ones hold stays as it is, by
+//! its own name, until the new dataset's base is whole.
+//!
+//! Invariants: the state names the history of the named files' bytes, and no byte goes into one before the state on the disk
+//! does so too; a file that no manifest names is in no state.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::{AofError, AofFiles, IncrFiles, IncrStart, Kept, StreamState, Writer};
 use crate::base::file::File;
-use crate::stream::{NO_REPLID, ReplicationId, Stream};
+use crate::stream::Stream;
 
 /// The open AOF.
 pub struct OpenAof {
@@ -24,8 +27,6 @@ pub struct OpenAof {
     state: StreamState,
     /// Does the state file say what it must?
     state_is_stored: bool,
-    /// What the files hold belongs to no history, until a rewrite has ended.
-    is_disowned: bool,
     /// No manifest names the file yet: its base is being written.
     awaits_base: bool,
 }
@@ -47,13 +48,12 @@ impl OpenAof {
     ) -> Result<Self, AofError> {
         let (file, sequence) = match files.open_last_incr()? {
             Some(open) => open,
-            None => {
-                if !is_replica {
-                    stream.forget_selected();
-                }
-                files.begin_incr()?
-            }
+            None => files.begin_incr()?,
         };
+        // What replicas have selected that go on from here is known only if the last bytes were a primary's.
+        if !is_replica {
+            stream.forget_selected();
+        }
         let mut state = state_of(stream, starts);
         let length = file.len().unwrap_or(0);
         let offset = stream.offset();
@@ -72,14 +72,20 @@ impl OpenAof {
             file: Writer::new(file, start, offset, length),
             state,
             state_is_stored: true,
-            is_disowned: false,
             awaits_base: false,
         })
     }
 
     /// Begins one whose file gets a name with its first base, which holds what is in the dataset now.
-    pub fn begin(files: AofFiles, stream: &mut Stream, is_replica: bool) -> Result<Self, AofError> {
-        let file = files.begin_unnamed_incr()?;
+    pub fn begin(
+        files: Arc<Mutex<AofFiles>>,
+        stream: &mut Stream,
+        is_replica: bool,
+    ) -> Result<Self, AofError> {
+        let (file, incrs) = {
+            let files = files.lock();
+            (files.begin_unnamed_incr()?, files.incr_files())
+        };
         if !is_replica {
             stream.forget_selected();
         }
@@ -88,12 +94,11 @@ impl OpenAof {
         stream.take_for_aof();
         let start = stream.offset();
         Ok(OpenAof {
-            incrs: files.incr_files(),
-            files: Arc::new(Mutex::new(files)),
+            incrs,
+            files,
             file: Writer::new(file, start, start, 0),
             state: state_of(stream, Vec::new()),
             state_is_stored: true,
-            is_disowned: false,
             awaits_base: true,
         })
     }
@@ -107,7 +112,7 @@ impl OpenAof {
         (!self.awaits_base).then_some(&self.state)
     }
 
-    /// Brings the state to the disk after the history was noted or disowned. Until that succeeds nothing may be written.
+    /// Brings the state to the disk after the history was noted. Until that succeeds nothing may be written.
     pub fn save_state(&mut self, files: &AofFiles) -> Result<(), AofError> {
         let saved = self.state().map_or(Ok(()), |state| files.save_state(state));
         self.state_is_stored = saved.is_ok();
@@ -167,26 +172,7 @@ impl OpenAof {
     /// The stream has another name, and perhaps another offset. The bytes of the old one were handed over.
     pub fn note_history(&mut self, stream: &Stream) {
         self.file.renumber(stream.offset());
-        if !self.is_disowned {
-            self.state = state_of(stream, std::mem::take(&mut self.state.incrs));
-        }
-    }
-
-    /// What the files hold belongs to no history that anybody knows, until a rewrite ends: `unknown` is the name of none.
-    pub fn disown(&mut self, unknown: ReplicationId) {
-        self.is_disowned = true;
-        self.state.replid = unknown.to_vec();
-        self.state.replid2 = NO_REPLID.to_vec();
-        self.state.second_offset = None;
-    }
-
-    /// The files hold the history of the stream. Returns whether that is news, so that the state must be saved.
-    pub fn own(&mut self, stream: &Stream) -> bool {
-        let was_disowned = std::mem::take(&mut self.is_disowned);
-        if was_disowned {
-            self.state = state_of(stream, std::mem::take(&mut self.state.incrs));
-        }
-        was_disowned
+        self.state = state_of(stream, std::mem::take(&mut self.state.incrs));
     }
 
     // ---- Rewrites ----
