@@ -129,6 +129,8 @@ fn found_before() {
     run_world(Mode::Careful, 162, World::with_stalls);
     run_world(Mode::Durable, 162, World::with_stalls);
     run(Mode::Durable, 542);
+    // The manifest named an incr file that was not on the disk yet.
+    run(Mode::Careful, 1276);
     // The primary's history got another name between the snapshot and the stream of a dual-channel sync.
     run(Mode::Rough, 163);
 }

@@ -198,6 +198,8 @@ impl AofFiles {
         let sequence = self.manifest.next_incr_sequence();
         let path = self.incr_path(sequence);
         let file = self.create_anew(&path)?;
+        // A manifest on the disk must not name what is not there yet.
+        self.sync_dir()?;
         let before = self.manifest.clone();
         self.manifest.add_incr(incr_name(&self.name, sequence), sequence);
         if let Err(error) = self.save_manifest() {
