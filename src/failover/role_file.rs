@@ -79,7 +79,7 @@ const LIMIT: u64 = 1 << 16;
 pub struct RoleFile {
     files: Arc<dyn FileSystem>,
     path: PathBuf,
-    /// `replicaof` as it was when the server started.
+    /// `replicaof` as it was when the server started, or when its configuration was written to the file last.
     configured: Option<Address>,
     exists: bool,
 }
@@ -129,6 +129,16 @@ impl RoleFile {
             return Ok(None);
         }
         Ok(Some(RoleSync { files: self.files.clone(), path: self.path.clone() }))
+    }
+
+    /// The configuration was written to its file as it is now, this role included. Only a handover that is under way must be
+    /// remembered beside it.
+    pub fn note_configured(&mut self, role: &Role, replid: ReplicationId) -> io::Result<Option<RoleSync>> {
+        self.configured = match role {
+            Role::Primary => None,
+            Role::Replica(address) | Role::HandingOver(address) => Some(address.clone()),
+        };
+        self.note(role, matches!(role, Role::HandingOver(_)), replid)
     }
 
     fn store(&self, state: &RoleState) -> io::Result<()> {

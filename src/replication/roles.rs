@@ -129,6 +129,15 @@ impl Replication {
         self.link.is_some()
     }
 
+    /// What this server is, and is again after a restart.
+    pub fn role(&self) -> Role {
+        match self.link_address() {
+            None => Role::Primary,
+            Some(target) if self.failover == FailoverPhase::InProgress => Role::HandingOver(target),
+            Some(primary) => Role::Replica(primary),
+        }
+    }
+
     pub fn failover_phase(&self) -> FailoverPhase {
         self.failover
     }

@@ -29,7 +29,7 @@ use super::scripts_running::Kill;
 use crate::base::file::SystemFileSystem;
 use crate::base::random::{Random, fill_secret};
 use crate::failover::{
-    CommandClass, Coordinator, PauseGate, Purpose, RoleFile, RoleState, Scope, WriteScript,
+    CommandClass, Coordinator, PauseGate, Purpose, RoleFile, RoleState, RoleSync, Scope, WriteScript,
 };
 use crate::keyspace::Keyspace;
 use crate::protocol::{ErrorReply, Reply};
@@ -568,6 +568,19 @@ impl Server {
         self.conditions.set(Conditions::REPLICA, self.config().replicaof.is_some());
     }
 
+    /// Writes the configuration, and with it the role, by `write`: from then on a failover is compared with that.
+    pub fn write_role<E>(&self, write: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        // Locked meanwhile, so that the role that is written is the one that is noted.
+        let mut guard = self.roles.lock();
+        let roles = &mut *guard;
+        write()?;
+        let (role, replid) = (roles.replication.role(), roles.replication.history().id());
+        if let Some(file) = &mut roles.role_file {
+            role_stored(file.note_configured(&role, replid));
+        }
+        Ok(())
+    }
+
     /// Begins the role that [`remember_role`](Self::remember_role) found, with the dataset that was loaded.
     pub fn begin_role(self: &Arc<Self>, links: UnboundedSender<LinkOrder>) {
         let config = self.config();
@@ -751,8 +764,13 @@ impl Server {
 /// The role is to last over a restart, if a failover gave it.
 fn store_role(roles: &mut Roles, role: &Role, by_failover: bool) {
     let replid = roles.replication.history().id();
-    let Some(file) = &mut roles.role_file else { return };
-    match file.note(role, by_failover, replid) {
+    if let Some(file) = &mut roles.role_file {
+        role_stored(file.note(role, by_failover, replid));
+    }
+}
+
+fn role_stored(result: std::io::Result<Option<RoleSync>>) {
+    match result {
         Ok(None) => {}
         // Clients wait for the failover: they do not wait for the disk.
         Ok(Some(sync)) => spawn("role-sync", move || {
