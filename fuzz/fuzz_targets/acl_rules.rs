@@ -1,3 +1,4 @@
+//! Rules of ACL SETUSER: see `inputs::acl_rules`.
 #![no_main]
 
 #[path = "../../tests/bad_input/inputs.rs"]

@@ -1,3 +1,4 @@
+//! Configuration files: see `inputs::configuration`.
 #![no_main]
 
 #[path = "../../tests/bad_input/inputs.rs"]

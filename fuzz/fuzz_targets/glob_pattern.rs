@@ -1,3 +1,4 @@
+//! Patterns of KEYS and its like: see `inputs::glob_pattern`.
 #![no_main]
 
 #[path = "../../tests/bad_input/inputs.rs"]

@@ -1,3 +1,4 @@
+//! The AOF's incr files: see `inputs::incr_file`.
 #![no_main]
 
 #[path = "../../tests/bad_input/inputs.rs"]

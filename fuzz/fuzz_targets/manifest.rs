@@ -1,3 +1,4 @@
+//! The AOF's manifest: see `inputs::manifest`.
 #![no_main]
 
 #[path = "../../tests/bad_input/inputs.rs"]

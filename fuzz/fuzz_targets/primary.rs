@@ -1,3 +1,4 @@
+//! What a primary says: see `inputs::primary`.
 #![no_main]
 
 #[path = "../../tests/bad_input/inputs.rs"]

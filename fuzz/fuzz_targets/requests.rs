@@ -1,3 +1,4 @@
+//! Requests from anyone: see `inputs::requests`.
 #![no_main]
 
 #[path = "../../tests/bad_input/inputs.rs"]

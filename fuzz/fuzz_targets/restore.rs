@@ -1,3 +1,4 @@
+//! Payloads of RESTORE: see `inputs::restore`.
 #![no_main]
 
 #[path = "../../tests/bad_input/inputs.rs"]

@@ -1,3 +1,4 @@
+//! The file that holds the role: see `inputs::role_file`.
 #![no_main]
 
 #[path = "../../tests/bad_input/inputs.rs"]

@@ -1,3 +1,4 @@
+//! Sources of scripts, and what their libraries decode: see `inputs::script`.
 #![no_main]
 
 #[path = "../../tests/bad_input/inputs.rs"]

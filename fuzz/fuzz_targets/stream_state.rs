@@ -1,3 +1,4 @@
+//! The file that holds the state of the stream: see `inputs::stream_state`.
 #![no_main]
 
 #[path = "../../tests/bad_input/inputs.rs"]
