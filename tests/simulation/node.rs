@@ -65,6 +65,8 @@ pub struct Node {
     role_syncs: VecDeque<RoleSync>,
     /// The history that its disk was found to hold, to be compared with the others'.
     pub found: Option<ReplicationId>,
+    /// What counted as on the disk when it was killed.
+    claimed: u64,
     /// What of its log was compared: of which history, from where, up to where.
     pub compared: Option<(ReplicationId, u64, u64)>,
     incoming: BTreeMap<SocketId, Incoming>,
@@ -159,6 +161,7 @@ impl Node {
             role_file,
             role_syncs: VecDeque::new(),
             found: None,
+            claimed: 0,
             compared: None,
             incoming: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -627,6 +630,8 @@ impl Node {
         self.parked.clear();
         self.script = None;
         self.role_syncs.clear();
+        let synced = &self.storage.synced;
+        self.claimed = if synced.is_whole() { synced.offset() } else { 0 };
         self.storage.disk = self.storage.disk.crash(crash);
     }
 
@@ -648,6 +653,7 @@ impl Node {
         let stored = ReplicationId::parse(self.storage.stream.replid()).expect("an id");
         self.found = Some(stored);
         let position = self.storage.stream.backlog().map(|_| self.end());
+        assert!(position.unwrap_or(0) >= self.claimed, "node {}: {} was synced", self.id, self.claimed);
         let target_id = remembered.as_ref().and_then(RoleState::replid);
         let fresh = fresh_id(self.id, &mut self.ids);
         let text = format!("starts as {role:?} at {position:?} of {stored}");
