@@ -284,9 +284,13 @@ impl Waiting {
 
 /// Whether a replica has all data. One of our own kind counts the GETACK in its answer; others answer with the
 /// offset before it, so they are ready when all that may be missing is the question itself.
+///
+/// One that has an AOF and nothing on its disk is still writing the base of what it was sent: as a primary that is killed
+/// it would come back with none of it.
 fn has_everything(replica: &AttachedReplica, asked: &Asked) -> bool {
     let needed = if replica.announced.follow { asked.end } else { asked.data_end };
-    replica.state == ReplicaState::Online && replica.acknowledged >= needed
+    let lacks_base = replica.fsynced == Some(0);
+    replica.state == ReplicaState::Online && replica.acknowledged >= needed && !lacks_base
 }
 
 fn address(replica: &AttachedReplica) -> Option<Address> {

@@ -56,7 +56,8 @@ impl Effects {
         self.muted = muted;
     }
 
-    pub(super) fn record(&mut self, database: usize, args: &[&[u8]]) {
+    /// A command that the running unit does to the dataset.
+    pub fn record(&mut self, database: usize, args: &[&[u8]]) {
         if self.recording && !self.muted {
             append_command(&mut self.bytes, args);
             self.commands.push((database, self.bytes.len()));

@@ -181,6 +181,9 @@ pub enum Action {
     ReplaceDataset {
         position: u64,
     },
+    /// The dataset stays as [`FlushDataset`](Action::FlushDataset) left it, and what was appended since: no load replaces it any
+    /// more. What is on the disk is another one.
+    KeepFlushed,
     /// Bytes of the primary's stream: append them unchanged and apply them.
     ApplyStream {
         attempt: Attempt,
@@ -200,4 +203,11 @@ pub enum Action {
     RollBackWriteScript,
     /// The pause became weaker: look again at the commands that it holds.
     ReleasePaused,
+}
+
+impl Action {
+    /// Does what the files hold have no part in the dataset after this?
+    pub fn replaces_dataset(&self) -> bool {
+        matches!(self, Action::FlushDataset | Action::ReplaceDataset { .. } | Action::KeepFlushed)
+    }
 }

@@ -1,8 +1,10 @@
 //! The identity of a dataset's history: which replication id it has, which one it had, and until where.
 //!
-//! Knows nothing of connections or of the stream's bytes. Invariant: the id changes whenever the bytes that
+//! Knows nothing of connections or of the stream's bytes, but gives the stream its names. Invariant: the id changes whenever the bytes that
 //! follow may differ from what another holder of the old id writes.
 
+use super::action::Role;
+use crate::stream::{NO_REPLID, Stream};
 use std::fmt;
 
 /// Forty printable characters that name one history. Made by random, or received from a primary.
@@ -100,6 +102,42 @@ impl History {
         history.shift(position, fresh);
         history.renamed_at = Some(position);
         history
+    }
+
+    /// A server that was started again: in this role, with a dataset at `position` of the history `stored`, or with one that
+    /// belongs to no position. `target_id` is the history that the target of a handover under way must have.
+    pub fn after_restart(
+        role: &Role,
+        stored: ReplicationId,
+        position: Option<u64>,
+        target_id: Option<ReplicationId>,
+        fresh: ReplicationId,
+    ) -> Self {
+        match (position, role) {
+            // Only who has the target's history can have the target continue it, but asking it needs the name alone.
+            (None, Role::HandingOver(_)) => History::new(target_id.unwrap_or(stored)),
+            (Some(_), Role::HandingOver(_)) if target_id.is_some_and(|id| id != stored) => {
+                History::new(target_id.unwrap_or(stored))
+            }
+            (None, _) => History::new(stored),
+            (Some(position), Role::Primary) => {
+                History::of_restarted_primary(stored, Vec::new(), position, fresh)
+            }
+            (Some(_), _) => History::of_restarted_replica(stored, Vec::new()),
+        }
+    }
+
+    /// The stream goes by the name that its history has now. Returns whether that is another one.
+    pub fn name_stream(&self, stream: &mut Stream) -> bool {
+        let previous = self.previous();
+        let (second, until) =
+            previous.map_or((NO_REPLID, None), |previous| (previous.id.0, Some(previous.until)));
+        let is_new = *stream.replid() != self.id.0 || *stream.replid2() != second;
+        if is_new {
+            stream.change_replid(self.id.0);
+            stream.set_second(second, until);
+        }
+        is_new
     }
 
     pub fn id(&self) -> ReplicationId {

@@ -830,8 +830,12 @@ impl Link {
 
     /// The answer to the PSYNC behind the other connection's snapshot.
     fn channel_continued(&mut self, line: &[u8], events: &mut Vec<Event>, turn: &mut Turn<'_>) {
-        if !line.starts_with(b"+CONTINUE") {
+        let Some(name) = line.strip_prefix(b"+CONTINUE") else {
             return self.give_up(format!("Aborting dual channel sync: {}", shown(line)), turn);
+        };
+        // The primary's history may have got another name since it sent the snapshot.
+        if let (Some(id), Some(target)) = (ReplicationId::parse(name.trim_ascii()), &mut self.target) {
+            target.id = id;
         }
         self.phase = Phase::Buffering;
         self.last_newline_ms = turn.now_ms;

@@ -129,6 +129,15 @@ impl Replication {
         self.link.is_some()
     }
 
+    /// What this server is, and is again after a restart.
+    pub fn role(&self) -> Role {
+        match self.link_address() {
+            None => Role::Primary,
+            Some(target) if self.failover == FailoverPhase::InProgress => Role::HandingOver(target),
+            Some(primary) => Role::Replica(primary),
+        }
+    }
+
     pub fn failover_phase(&self) -> FailoverPhase {
         self.failover
     }
@@ -248,9 +257,10 @@ impl Replication {
         self.last_attempt = link.last_attempt();
         link.hang_up_for_good(turn);
         if !self.history.is_continuable() {
-            // The dataset was flushed for a load that never ended: it has nothing of the old names.
+            // The dataset was flushed for a load that never ended, or there never was one: it has nothing of the old names.
             self.history.renew((turn.fresh_id)());
             self.history.keep();
+            turn.act(Action::KeepFlushed);
         } else {
             self.history.shift(turn.stream.end, (turn.fresh_id)());
         }
@@ -446,6 +456,8 @@ impl Replication {
                 }
             }
             Event::Flushed => {
+                // Whatever is saved now must not go by a name that others know.
+                self.history.renew((turn.fresh_id)());
                 self.history.forget();
                 self.primary.disconnect_all(None, turn);
                 turn.stream.kept_from = Some(turn.stream.end);

@@ -19,40 +19,7 @@ use super::config::AppendFsync;
 use super::core::Core;
 use super::latency::event;
 use super::persistence::{Persistence, SavingKind, spawn};
-use crate::stream::Stream;
-use crate::stream::aof::{AofError, AofFiles, IncrStart, Kept, StreamState, Turn, Writer};
-
-/// The open AOF.
-pub(super) struct AofWriter {
-    /// Manifest and state. Locked before the writer, and for as long as it takes to bring them to the disk, which those who
-    /// append must not wait for.
-    pub(super) files: Arc<Mutex<AofFiles>>,
-    pub(super) file: Writer,
-    pub(super) state: StreamState,
-    /// What the files hold belongs to no history, until a rewrite has ended.
-    pub(super) is_disowned: bool,
-    /// No manifest names the file yet: its base is being written.
-    pub(super) awaits_base: bool,
-}
-
-impl AofWriter {
-    /// The incr files with the offsets of the stream at which they begin, if each holds nothing but the stream from there to
-    /// the beginning of the next, as far as is known.
-    pub(super) fn files_of_the_stream(&self) -> Option<&[IncrStart]> {
-        (self.file.is_pure() && !self.awaits_base).then_some(&self.state.incrs)
-    }
-
-    /// The stream has this name now.
-    pub(super) fn note_names(&mut self, stream: &Stream) {
-        self.state = state_of(stream, std::mem::take(&mut self.state.incrs));
-    }
-}
-
-impl std::fmt::Debug for AofWriter {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("AofWriter").field("written", &self.file.written()).finish_non_exhaustive()
-    }
-}
+use crate::stream::aof::{AofError, AofFiles, IncrStart, Kept, OpenAof, Turn, Writer};
 
 /// The right to bring the AOF to the disk beside those who append, of which there is one. Unless `appendfsync` is always, what is
 /// appended meanwhile stays in memory.
@@ -81,29 +48,8 @@ impl Persistence {
 
     /// Is the base of an AOF that was turned on being written, so that nothing is kept if the process ends?
     pub fn is_writing_first_base(&self) -> bool {
-        let awaits_base = self.aof.lock().as_ref().is_some_and(|writer| writer.awaits_base);
+        let awaits_base = self.aof.lock().as_ref().is_some_and(|writer| writer.awaits_base());
         awaits_base && self.saving().is_some_and(|saving| saving.kind == SavingKind::Aof)
-    }
-
-    /// The AOF is to hold another history: that its files are on the disk says nothing until there is a base.
-    pub fn begin_aof_history(&self) {
-        let history = self.aof_history.load(Relaxed);
-        self.aof_history.store(history + 1 + history % 2, Relaxed);
-        self.aof_synced_offset.store(0, Relaxed);
-    }
-
-    /// The base of the stream's history up to `offset` is complete and on the disk.
-    pub(super) fn base_is_complete(&self, offset: u64) {
-        let history = self.aof_history.load(Relaxed);
-        self.aof_history.store(history + history % 2, Relaxed);
-        self.aof_synced_offset.fetch_max(offset, Relaxed);
-    }
-
-    /// The files of this history are on the disk up to `offset`.
-    fn note_synced(&self, history: u64, offset: u64) {
-        if history.is_multiple_of(2) && history == self.aof_history.load(Relaxed) {
-            self.aof_synced_offset.fetch_max(offset, Relaxed);
-        }
     }
 }
 
@@ -116,45 +62,22 @@ impl Server {
         let mut files = files;
         // An earlier process may have ended before that.
         files.sync_incrs()?;
-        let (file, sequence) = match files.open_last_incr()? {
-            Some(open) => open,
-            None => {
-                if files.manifest().base().is_none() {
-                    self.write_first_base(core, &mut files)?;
-                }
-                if !self.is_replica() {
-                    core.stream.forget_selected();
-                }
-                files.begin_incr()?
-            }
-        };
-        let mut state = state_of(&core.stream, incrs);
-        let length = file.len().unwrap_or(0);
-        let offset = core.stream.offset();
-        let start = match state.start_of(sequence) {
-            Some(start) => start,
-            None => {
-                state.incrs.push(IncrStart { sequence, offset });
-                offset
-            }
-        };
-        files.save_state(&state)?;
-        core.stream.start_aof();
-        self.persistence.aof_synced_offset.store(offset, Relaxed);
-        if !self.config().aof_disable_auto_gc {
-            files.delete_history()?;
+        if files.is_new() {
+            self.write_first_base(core, &mut files)?;
         }
-        let (base, all) = files.sizes()?;
+        let aof = OpenAof::resume(files, &mut core.stream, incrs, self.is_replica())?;
+        self.persistence.aof_synced.begin_at(core.stream.offset());
+        let (base, all) = {
+            let mut files = aof.files.lock();
+            if !self.config().aof_disable_auto_gc {
+                files.delete_history()?;
+            }
+            files.sizes()?
+        };
         self.persistence.aof_size.store(all, Relaxed);
         self.persistence.aof_base_size.store(base, Relaxed);
         self.persistence.aof_is_on.store(true, Relaxed);
-        *self.persistence.aof.lock() = Some(AofWriter {
-            files: Arc::new(Mutex::new(files)),
-            file: Writer::new(file, start, offset, length),
-            state,
-            is_disowned: false,
-            awaits_base: false,
-        });
+        *self.persistence.aof.lock() = Some(aof);
         Ok(())
     }
 
@@ -176,7 +99,7 @@ impl Server {
         if persistence.aof_is_on.swap(true, Relaxed) {
             return Ok(());
         }
-        persistence.begin_aof_history();
+        persistence.aof_synced.begin_history();
         for status in [&persistence.aof_write_ok, &persistence.aof_sync_ok] {
             if !status.swap(true, Relaxed) {
                 tracing::warn!("AOF reopen, just ignore the last error.");
@@ -227,7 +150,7 @@ impl Server {
         }
         core.stream.stop_aof();
         let writer = self.persistence.aof.lock().take();
-        if let Some(writer) = writer.filter(|writer| writer.awaits_base) {
+        if let Some(writer) = writer.filter(|writer| writer.awaits_base()) {
             writer.files.lock().forget_unnamed_incr();
         }
         self.note_disk();
@@ -260,7 +183,7 @@ impl Server {
     }
 
     /// Writes what is pending, unless it would have to wait for the disk.
-    fn write_in_turn(&self, writer: &mut AofWriter) {
+    fn write_in_turn(&self, writer: &mut OpenAof) {
         let persistence = &self.persistence;
         let is_busy = persistence.aof_is_syncing.load(Relaxed)
             && self.config().appendfsync != AppendFsync::Always
@@ -282,7 +205,7 @@ impl Server {
     /// Writes all of what is pending, or some of it, and says whether there may be more.
     pub(super) fn write_pending<T>(
         &self,
-        writer: &mut AofWriter,
+        writer: &mut OpenAof,
         write: impl FnOnce(&mut Writer, Option<u64>) -> io::Result<T>,
     ) -> io::Result<T> {
         let config = self.config();
@@ -292,7 +215,9 @@ impl Server {
             std::thread::sleep(std::time::Duration::from_micros(pause_us));
         }
         let (began, before) = (self.latency.begin(), writer.file.length());
-        let written = write(&mut writer.file, config.aof_timestamp_enabled.then(|| self.now_ms() / 1000));
+        let written = writer.check_state().and_then(|()| {
+            write(&mut writer.file, config.aof_timestamp_enabled.then(|| self.now_ms() / 1000))
+        });
         self.latency.end(event::AOF_WRITE, began, self.now_ms());
         persistence.aof_size.fetch_add(writer.file.length() - before, Relaxed);
         let result = written.and_then(|written| {
@@ -300,17 +225,25 @@ impl Server {
                 let began = self.latency.begin();
                 writer.file.sync()?;
                 self.latency.end(event::AOF_FSYNC_ALWAYS, began, self.now_ms());
-                persistence.note_synced(persistence.aof_history.load(Relaxed), writer.file.written());
+                let synced = &persistence.aof_synced;
+                synced.note(synced.history(), writer.file.written());
             }
             Ok(written)
         });
+        self.note_written(result.as_ref().map(drop));
+        result
+    }
+
+    /// The AOF could be written, or not.
+    fn note_written(&self, result: Result<(), &io::Error>) {
+        let persistence = &self.persistence;
         let was_ok = persistence.aof_write_ok.swap(result.is_ok(), Relaxed);
         if let Err(error) = &result {
             if was_ok {
                 tracing::warn!("Error writing to the AOF file: {error}");
             }
             *persistence.aof_error.lock() = words_of(error);
-            if config.appendfsync == AppendFsync::Always {
+            if self.config().appendfsync == AppendFsync::Always {
                 tracing::error!(
                     "Can't recover from AOF write error when the AOF fsync policy is 'always'. Exiting..."
                 );
@@ -320,7 +253,6 @@ impl Server {
         if was_ok != result.is_ok() {
             self.note_disk();
         }
-        result
     }
 
     /// Does the disk belong to what is saved in the background (`no-appendfsync-on-rewrite`)?
@@ -330,6 +262,13 @@ impl Server {
 
     /// Once in a while: what could not be written, or has waited for long enough, is written.
     pub fn write_what_waits(&self) {
+        let is_behind = self.persistence.aof.lock().as_ref().is_some_and(|aof| aof.check_state().is_err());
+        if let Some(names) = self.aof_names().filter(|_| is_behind) {
+            let files = names.lock();
+            if let Some(writer) = &mut *self.persistence.aof.lock() {
+                self.save_aof_state(&files, writer);
+            }
+        }
         let mut aof = self.persistence.aof.lock();
         if let Some(writer) = &mut *aof
             && (writer.file.pending() > 0 || !self.persistence.aof_write_ok.load(Relaxed))
@@ -366,7 +305,7 @@ impl Server {
         let (sync, history) = {
             let aof = persistence.aof.lock();
             let Some(writer) = &*aof else { return Ok(()) };
-            (writer.file.begin_sync()?, persistence.aof_history.load(Relaxed))
+            (writer.file.begin_sync()?, persistence.aof_synced.history())
         };
         let synced = sync.run();
         if persistence.aof_sync_ok.swap(synced.is_ok(), Relaxed) != synced.is_ok() {
@@ -380,7 +319,7 @@ impl Server {
             return synced;
         }
         if persistence.aof.lock().as_mut().is_some_and(|writer| writer.file.end_sync(&sync)) {
-            persistence.note_synced(history, sync.end());
+            persistence.aof_synced.note(history, sync.end());
             self.acknowledged();
         }
         Ok(())
@@ -388,7 +327,7 @@ impl Server {
 
     /// Writes what has come to lie in memory during a sync: piece by piece, so that nobody has to wait for all of it. As long as
     /// the AOF stays locked nothing more comes to lie there.
-    pub(super) fn write_what_was_held(&self) -> MutexGuard<'_, Option<AofWriter>> {
+    pub(super) fn write_what_was_held(&self) -> MutexGuard<'_, Option<OpenAof>> {
         loop {
             let mut aof = self.persistence.aof.lock();
             let more = aof.as_mut().map(|writer| self.write_pending(writer, Writer::write_block));
@@ -407,7 +346,8 @@ impl Server {
         writer.file.push(&bytes);
         self.write_pending(writer, Writer::write)?;
         writer.file.sync()?;
-        self.persistence.note_synced(self.persistence.aof_history.load(Relaxed), writer.file.written());
+        let synced = &self.persistence.aof_synced;
+        synced.note(synced.history(), writer.file.written());
         Ok(())
     }
 
@@ -424,24 +364,37 @@ impl Server {
             writer.file.push(&bytes);
             self.write_in_turn(writer);
         }
-        writer.file.renumber(core.stream.offset());
-        if !writer.is_disowned {
-            writer.note_names(&core.stream);
-        }
-        save_state(&files, writer);
+        writer.note_history(&core.stream);
+        self.save_aof_state(&files, writer);
     }
 
-    /// What the AOF holds belongs to no history that anybody knows, until a rewrite ends.
-    pub fn disown_history(&self, replid: &str) {
-        let Some(files) = self.aof_names() else { return };
-        let files = files.lock();
-        let mut aof = self.persistence.aof.lock();
-        let Some(writer) = &mut *aof else { return };
-        writer.is_disowned = true;
-        writer.state.replid = replid.as_bytes().to_vec();
-        writer.state.replid2 = crate::stream::NO_REPLID.to_vec();
-        writer.state.second_offset = None;
-        save_state(&files, writer);
+    /// While the state on the disk is not right nothing is written.
+    fn save_aof_state(&self, files: &AofFiles, writer: &mut OpenAof) {
+        let Err(error) = writer.save_state(files) else { return };
+        tracing::warn!("{error}");
+        self.note_written(Err(&io::Error::other(error)));
+    }
+
+    /// The dataset is to be replaced: from here on the stream's bytes go to a file that no manifest names. What the named ones
+    /// hold stays as it is until there is a base of the new dataset.
+    pub fn leave_aof_files(&self, core: &mut Core) {
+        self.persistence.aof_synced.begin_history();
+        self.cancel_saving(SavingKind::Aof);
+        if let Err(error) = self.begin_unnamed_file(core) {
+            tracing::error!("Cannot begin an AOF of the new dataset: {error}");
+        }
+    }
+
+    /// Begins a file that gets a name with its base. After an error there is no AOF until it is tried again.
+    pub(super) fn begin_unnamed_file(&self, core: &mut Core) -> Result<(), AofError> {
+        let names = match self.aof_names() {
+            Some(names) => names,
+            None => Arc::new(Mutex::new(self.aof_files()?)),
+        };
+        *self.persistence.aof.lock() = None;
+        let aof = OpenAof::begin(names, &mut core.stream, self.is_replica())?;
+        *self.persistence.aof.lock() = Some(aof);
+        Ok(())
     }
 }
 
@@ -449,22 +402,4 @@ impl Server {
 fn words_of(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-pub(super) fn save_state(files: &AofFiles, writer: &AofWriter) {
-    // The files in the folder are of an earlier AOF as long as ours has no name.
-    if !writer.awaits_base
-        && let Err(error) = files.save_state(&writer.state)
-    {
-        tracing::warn!("{error}");
-    }
-}
-
-pub(super) fn state_of(stream: &Stream, incrs: Vec<IncrStart>) -> StreamState {
-    StreamState {
-        replid: stream.replid().to_vec(),
-        replid2: stream.replid2().to_vec(),
-        second_offset: stream.second_offset(),
-        incrs,
-    }
 }

@@ -19,12 +19,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Server;
-use super::aof::{AofWriter, Syncing, state_of};
+use super::aof::Syncing;
 use super::core::Core;
 use super::persistence::{Moment, Pace, Saving, SavingKind};
 use super::steady_file::SteadyFile;
 use crate::rdb;
-use crate::stream::aof::{AofError, AofFiles, IncrStart, Kept, StreamState, Writer, annotation};
+use crate::stream::aof::{AofError, AofFiles, Kept, OpenAof, StreamState, Writer, annotation};
 
 /// Rewrites that fail again and again are begun by themselves less and less often.
 #[derive(Debug, Default)]
@@ -110,7 +110,7 @@ impl Server {
     /// The manifest and the state of the open AOF, if the manifest names its file.
     fn named_aof(&self) -> Option<Arc<Mutex<AofFiles>>> {
         let aof = self.persistence.aof.lock();
-        aof.as_ref().filter(|writer| !writer.awaits_base).map(|writer| writer.files.clone())
+        aof.as_ref().filter(|writer| !writer.awaits_base()).map(|writer| writer.files.clone())
     }
 
     // ---- The beginning ----
@@ -122,23 +122,9 @@ impl Server {
             files.create_dir()?;
             return Ok(Rewrite { base: files.temporary_base(), is_rdb, kept: Kept::Nothing });
         }
-        let files = self.aof_files()?;
-        let base = files.temporary_base();
-        let file = files.begin_unnamed_incr()?;
-        if !self.is_replica() {
-            core.stream.forget_selected();
-        }
-        core.stream.start_aof();
-        // What came before stands in the base.
-        core.stream.take_for_aof();
-        let start = core.stream.offset();
-        *self.persistence.aof.lock() = Some(AofWriter {
-            files: Arc::new(Mutex::new(files)),
-            file: Writer::new(file, start, start, 0),
-            state: state_of(&core.stream, Vec::new()),
-            is_disowned: false,
-            awaits_base: true,
-        });
+        self.begin_unnamed_file(core)?;
+        let names = self.aof_names().ok_or_else(cancelled)?;
+        let base = names.lock().temporary_base();
         Ok(Rewrite { base, is_rdb, kept: Kept::Unnamed })
     }
 
@@ -159,16 +145,14 @@ impl Server {
             let core = &mut *core;
             let bytes = core.stream.take_for_aof();
             let mut aof = self.persistence.aof.lock();
-            let writer = aof.as_mut().filter(|writer| Arc::ptr_eq(&writer.files, &names));
-            let writer = writer.filter(|_| !saving.cancelled.load(Relaxed)).ok_or_else(cancelled)?;
+            let is_cancelled = saving.cancelled.load(Relaxed);
+            let is_same = |writer: &&mut OpenAof| Arc::ptr_eq(&writer.files, &names) && !writer.awaits_base();
+            let writer = aof.as_mut().filter(is_same).filter(|_| !is_cancelled).ok_or_else(cancelled)?;
             writer.file.push(&bytes);
             self.write_pending(writer, Writer::write).map_err(cannot_finish_present)?;
-            // A replica's stream is its primary's and goes on as it is; the base says in which database.
-            if !self.is_replica() {
-                core.stream.forget_selected();
-            }
-            writer.file.rotate(file).map_err(cannot_finish_present)?;
-            writer.state.incrs.push(IncrStart { sequence, offset: writer.file.start() });
+            writer
+                .go_on_in(file, sequence, &mut core.stream, self.is_replica())
+                .map_err(cannot_finish_present)?;
             drop(aof);
             self.moment(core)
         };
@@ -196,7 +180,7 @@ impl Server {
     /// Saves the state as it is by then; whoever changes it saves it too.
     fn save_present_state(&self, names: &Mutex<AofFiles>) -> Result<(), AofError> {
         let files = names.lock();
-        let state = self.persistence.aof.lock().as_ref().map(|writer| writer.state.clone());
+        let state = self.persistence.aof.lock().as_ref().and_then(OpenAof::state).cloned();
         state.map_or(Ok(()), |state| files.save_state(&state))
     }
 
@@ -250,26 +234,26 @@ impl Server {
         tracing::info!("Background AOF rewrite terminated with success");
         self.put_base_in_place(rewrite, saving)?;
         if rewrite.kept != Kept::Nothing {
-            self.own_history(saving, offset)?;
+            self.complete_history(saving, offset)?;
             self.acknowledged();
         }
         Ok(())
     }
 
     fn put_base_in_place(&self, rewrite: &Rewrite, saving: &Saving) -> Result<(), AofError> {
-        let names = self.aof_names();
-        let is_wanted = names.is_some() || rewrite.kept == Kept::Nothing;
-        if saving.cancelled.load(Relaxed) || !is_wanted {
-            // Nobody waits for it any more.
-            let _ = std::fs::remove_file(&rewrite.base);
-            return Err(cancelled());
-        }
-        let is_open = names.is_some();
-        let names = match names {
+        let open = self.aof_names();
+        let is_open = open.is_some();
+        let names = match open {
             Some(names) => names,
             None => Arc::new(Mutex::new(self.aof_files()?)),
         };
         let mut files = names.lock();
+        // Whoever replaces the dataset cancels this first, and waits for the names then.
+        if saving.cancelled.load(Relaxed) || !(is_open || rewrite.kept == Kept::Nothing) {
+            // Nobody waits for it any more.
+            let _ = std::fs::remove_file(&rewrite.base);
+            return Err(cancelled());
+        }
         let named = files.finish_rewrite(rewrite.kept, rewrite.is_rdb)?;
         if let Some(base) = files.manifest().base() {
             tracing::info!("The new AOF base file is {}", base.name);
@@ -297,36 +281,19 @@ impl Server {
         let mut aof = self.persistence.aof.lock();
         // It may have been turned off in this moment.
         let writer = aof.as_mut()?;
-        if let Some(sequence) = named {
-            writer.state.incrs = vec![IncrStart { sequence, offset: writer.file.start() }];
-            writer.awaits_base = false;
-        } else if let Kept::From(first) = rewrite.kept {
-            writer.state.incrs.retain(|incr| incr.sequence >= first);
-        }
-        Some(writer.state.clone())
+        writer.note_rewritten(rewrite.kept, named);
+        writer.state().cloned()
     }
 
-    /// What the files hold is the history of the stream, if it was not before.
-    fn own_history(&self, saving: &Saving, offset: u64) -> Result<(), AofError> {
-        let was_disowned = {
-            let core = self.core.read();
-            let mut aof = self.persistence.aof.lock();
-            let Some(writer) = &mut *aof else { return Ok(()) };
-            // If the dataset was replaced once more, the base is not its.
-            if saving.cancelled.load(Relaxed) {
-                return Err(cancelled());
-            }
-            let was_disowned = std::mem::take(&mut writer.is_disowned);
-            if was_disowned {
-                writer.note_names(&core.stream);
-            }
-            self.persistence.base_is_complete(offset);
-            was_disowned
-        };
-        match self.aof_names().filter(|_| was_disowned) {
-            Some(names) => self.save_present_state(&names),
-            None => Ok(()),
+    /// The files hold all of the history that the stream has up to `offset`.
+    fn complete_history(&self, saving: &Saving, offset: u64) -> Result<(), AofError> {
+        let _aof = self.persistence.aof.lock();
+        // If the dataset was replaced once more, the base is not its.
+        if saving.cancelled.load(Relaxed) {
+            return Err(cancelled());
         }
+        self.persistence.aof_synced.base_is_complete(offset);
+        Ok(())
     }
 
     fn rewrite_ended(&self, kept: Kept, saving: &Saving, result: Result<(), AofError>) {

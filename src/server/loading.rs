@@ -216,7 +216,6 @@ impl Server {
     /// Returns where in the stream each incr file begins.
     fn load_aof(self: &Arc<Self>, files: &AofFiles, goes_on: bool) -> Result<Vec<IncrStart>, LoadingError> {
         let (base_bytes, all_bytes) = files.sizes()?;
-        let state = files.load_state();
         let manifest = files.manifest().clone();
         let reactor = Reactor::detached(self);
         let mut session = self.loader_session();
@@ -237,21 +236,7 @@ impl Server {
         if goes_on {
             let mut core = self.core.write();
             core.stream.start_backlog(self.config().repl_backlog_size as usize);
-            match &state {
-                Some(state) => {
-                    // A state that does not know the first file is of another directory: its history is not ours.
-                    let start = manifest.incrs().first().map(|incr| state.start_of(incr.sequence));
-                    if let Some(start) = start.unwrap_or(state.incrs.last().map(|incr| incr.offset)) {
-                        core.stream.adopt(array(&state.replid), start);
-                        core.stream.set_second(array(&state.replid2), state.second_offset);
-                    }
-                }
-                None => {
-                    if let Some((replid, offset, _)) = history {
-                        core.stream.adopt(replid, offset);
-                    }
-                }
-            }
+            files.adopt_history(&mut core.stream, history.map(|(replid, offset, _)| (replid, offset)));
         }
         let progress = &self.persistence.loading;
         progress.total_bytes.store(all_bytes, Relaxed);
@@ -341,10 +326,7 @@ impl Server {
         tracing::warn!("!!! Warning: short read while loading the AOF file {name}!!!");
         tracing::warn!("AOF {name} loaded anyway because aof-load-truncated is enabled");
         tracing::warn!("Truncating the AOF {name} at offset {valid}");
-        let mut file = SystemFileSystem.open(&files.path(name), Open::Append)?;
-        file.truncate(valid)?;
-        file.sync_data()?;
-        Ok(())
+        Ok(files.cut(name, valid)?)
     }
 
     fn run_commands(

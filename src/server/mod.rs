@@ -40,7 +40,6 @@ mod rates;
 pub mod reactor;
 mod redaction;
 pub mod replicas;
-pub mod role_file;
 pub mod roles;
 pub mod script;
 mod script_workers;

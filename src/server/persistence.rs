@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 
 use super::Server;
 use super::admission::Conditions;
-use super::aof::AofWriter;
 use super::aof_rewriting::RewriteLimit;
 use super::command_line::VALKEY_VERSION;
 use super::config::MaxmemoryPolicy;
@@ -24,12 +23,13 @@ use crate::keyspace::Snapshot;
 use crate::protocol::ErrorReply;
 use crate::rdb;
 use crate::scripting::{Origin, Registry, Script};
+use crate::stream::aof::{OpenAof, Synced};
 use crate::types::dictionary;
 
 /// What INFO persistence shows, and what is going on.
 #[derive(Debug)]
 pub struct Persistence {
-    pub(super) aof: Mutex<Option<AofWriter>>,
+    pub(super) aof: Mutex<Option<OpenAof>>,
     /// `appendonly`. Without a file yet if the rewrite that begins it has to wait.
     pub(super) aof_is_on: AtomicBool,
     /// One BGSAVE or rewrite at a time.
@@ -65,11 +65,7 @@ pub struct Persistence {
     pub save_is_scheduled: AtomicBool,
     pub aof_size: AtomicU64,
     pub aof_base_size: AtomicU64,
-    /// The offset up to which the AOF is on the disk.
-    pub aof_synced_offset: AtomicU64,
-    /// Grows when the files begin to hold another history. Odd while its base is not complete: nothing of it counts as
-    /// synced until then.
-    pub(super) aof_history: AtomicU64,
+    pub aof_synced: Synced,
     last_attempt_seconds: AtomicU64,
     pub loading: Loading,
 }
@@ -138,8 +134,7 @@ impl Default for Persistence {
             save_is_scheduled: AtomicBool::new(false),
             aof_size: AtomicU64::new(0),
             aof_base_size: AtomicU64::new(0),
-            aof_synced_offset: AtomicU64::new(0),
-            aof_history: AtomicU64::new(0),
+            aof_synced: Synced::default(),
             last_attempt_seconds: AtomicU64::new(0),
             loading: Loading::default(),
         }

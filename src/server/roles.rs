@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -22,12 +23,14 @@ use super::core::Core;
 use super::lazy_free;
 use super::link::ToLink;
 use super::loading::history_of;
-use super::persistence::SavingKind;
+use super::persistence::spawn;
 use super::replicas::{self, ToReplica, Transfer};
-use super::role_file::{self, RoleState};
 use super::scripts_running::Kill;
+use crate::base::file::SystemFileSystem;
 use crate::base::random::{Random, fill_secret};
-use crate::failover::{CommandClass, Coordinator, PauseGate, Purpose, Scope, WriteScript};
+use crate::failover::{
+    CommandClass, Coordinator, PauseGate, Purpose, RoleFile, RoleState, RoleSync, Scope, WriteScript,
+};
 use crate::keyspace::Keyspace;
 use crate::protocol::{ErrorReply, Reply};
 use crate::rdb::Loaded;
@@ -60,11 +63,10 @@ pub struct Roles {
     links: Option<UnboundedSender<LinkOrder>>,
     /// The dataset of a full sync, until the stream goes on behind it.
     loaded: Option<Loaded>,
-    /// `replicaof` as it was when the server started.
-    configured: Option<Address>,
+    /// `None` before the server runs.
+    role_file: Option<RoleFile>,
     /// The role that a failover gave this server before it was restarted.
     remembered: Option<RoleState>,
-    has_role_file: bool,
     /// Keys that were left out of the dataset when it was loaded, since their time had passed.
     pub dropped: Vec<(usize, Vec<u8>)>,
     /// What is to be done as soon as the dataset is free.
@@ -79,9 +81,8 @@ impl Roles {
             coordinator: Coordinator::default(),
             gate: PauseGate::default(),
             attached: HashMap::new(),
-            configured: None,
+            role_file: None,
             remembered: None,
-            has_role_file: false,
             dropped: Vec::new(),
             postponed: Vec::new(),
             transfers: HashMap::new(),
@@ -233,7 +234,18 @@ impl Server {
         roles.coordinator.step(WriteScript::None, &mut roles.replication, &mut roles.gate, &mut turn);
         let frozen = roles.replication.failover_phase() != FailoverPhase::None;
         roles.replication.end_of_round(frozen, &mut turn);
-        if name_stream(roles, core) && self.persistence.has_aof() {
+        // First the role: a server that ends between the two must not come back as a replica that knows the history of its
+        // promotion, which nobody could continue.
+        for action in &actions {
+            if let Action::RoleChanged { role, by_failover } = action {
+                store_role(roles, role, *by_failover);
+            }
+        }
+        // The files must not go by the name of a dataset that they do not hold.
+        if actions.iter().any(Action::replaces_dataset) && self.persistence.has_aof() {
+            self.leave_aof_files(core);
+        }
+        if roles.replication.history().name_stream(&mut core.stream) && self.persistence.has_aof() {
             self.note_history(core);
         }
         let mut release = false;
@@ -312,7 +324,7 @@ impl Server {
         StreamView {
             end: core.stream.offset(),
             kept_from: core.stream.backlog().map(|backlog| backlog.first_offset()),
-            fsynced: self.persistence.has_aof().then(|| self.persistence.aof_synced_offset.load(Relaxed)),
+            fsynced: self.persistence.has_aof().then(|| self.persistence.aof_synced.offset()),
             database: core.stream.selected().unwrap_or(0),
         }
     }
@@ -422,22 +434,9 @@ impl Server {
             Action::PausePoint => self.pause_point(),
             Action::FlushDataset => self.flush_for_load(roles, core),
             Action::ReplaceDataset { position } => self.replace_dataset(roles, core, position),
-            Action::RoleChanged { role, by_failover } => {
-                self.note_role(&role);
-                let configured = roles.configured.as_ref();
-                let is_configured = match &role {
-                    Role::Primary => configured.is_none(),
-                    Role::Replica(address) => configured == Some(address),
-                    Role::HandingOver(_) => false,
-                };
-                if by_failover && !is_configured {
-                    let replid = roles.replication.history().id();
-                    self.store_role(&RoleState::new(configured, &role, replid));
-                    roles.has_role_file = true;
-                } else if std::mem::take(&mut roles.has_role_file) {
-                    self.forget_role();
-                }
-            }
+            Action::KeepFlushed if self.persistence.has_aof() => self.begin_aof_anew(core),
+            Action::KeepFlushed => {}
+            Action::RoleChanged { role, .. } => self.note_role(&role),
             Action::UnblockForDemotion => self.interrupt_waiting(core),
             Action::RollBackWriteScript => self.roll_back_script(),
             Action::ReleasePaused => return true,
@@ -485,16 +484,13 @@ impl Server {
 
     /// The AOF of a dataset that was replaced begins again with the new one.
     fn begin_aof_anew(self: &Arc<Self>, core: &mut Core) {
-        self.note_history(core);
-        // Until the new base is complete the files do not add up to any position: a restart must not ask to go on.
-        self.disown_history(fresh_id().as_str());
-        self.persistence.begin_aof_history();
-        self.cancel_saving(SavingKind::Aof);
+        self.leave_aof_files(core);
         match self.rewrite_aof(core) {
-            Ok(true) => {}
-            Ok(false) => self.persistence.rewrite_is_scheduled.store(true, Relaxed),
+            Ok(true) => return,
+            Ok(false) => {}
             Err(error) => tracing::error!("Cannot rewrite the AOF after a full sync: {error}"),
         }
+        self.persistence.rewrite_is_scheduled.store(true, Relaxed);
     }
 
     /// Clients that wait, for keys or for replicas, are told and closed: what they wait for does not come here.
@@ -558,18 +554,31 @@ impl Server {
         let config = self.config();
         let configured =
             config.replicaof.as_ref().map(|primary| Address::new(primary.host.to_str(), primary.port));
-        let stored = role_file::load(config.port);
-        let has_role_file = stored.is_some();
-        let remembered = stored.filter(|state| state.counts_for(configured.as_ref()));
+        // Servers that share a folder have other ports.
+        let path = PathBuf::from(format!("role-{}.state", config.port));
+        let (role_file, remembered) = RoleFile::open(Arc::new(SystemFileSystem), path, configured);
         if let Some(state) = &remembered {
             let role = state.role();
             tracing::info!("The role is that of the last failover: {role:?}");
             self.note_role(&role);
         }
         let mut roles = self.roles.lock();
-        (roles.configured, roles.remembered, roles.has_role_file) = (configured, remembered, has_role_file);
+        (roles.role_file, roles.remembered) = (Some(role_file), remembered);
         drop(roles);
         self.conditions.set(Conditions::REPLICA, self.config().replicaof.is_some());
+    }
+
+    /// Writes the configuration, and with it the role, by `write`: from then on a failover is compared with that.
+    pub fn write_role<E>(&self, write: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        // Locked meanwhile, so that the role that is written is the one that is noted.
+        let mut guard = self.roles.lock();
+        let roles = &mut *guard;
+        write()?;
+        let (role, replid) = (roles.replication.role(), roles.replication.history().id());
+        if let Some(file) = &mut roles.role_file {
+            role_stored(file.note_configured(&role, replid));
+        }
+        Ok(())
     }
 
     /// Begins the role that [`remember_role`](Self::remember_role) found, with the dataset that was loaded.
@@ -585,17 +594,8 @@ impl Server {
         let target_id = remembered.as_ref().and_then(RoleState::replid);
         let mut core = self.core.write();
         let stored = ReplicationId::parse(core.stream.replid()).unwrap_or_else(fresh_id);
-        let history = match (core.stream.backlog().is_some(), &role) {
-            // Only who has the target's history can have the target continue it, but asking it needs the name alone.
-            (has_stream, Role::HandingOver(_)) if !has_stream || target_id.is_some_and(|id| id != stored) => {
-                History::new(target_id.unwrap_or(stored))
-            }
-            (false, _) => History::new(stored),
-            (true, Role::Primary) => {
-                History::of_restarted_primary(stored, Vec::new(), core.stream.offset(), fresh_id())
-            }
-            (true, _) => History::of_restarted_replica(stored, Vec::new()),
-        };
+        let position = core.stream.backlog().map(|_| core.stream.offset());
+        let history = History::after_restart(&role, stored, position, target_id, fresh_id());
         let now_ms = self.uptime_ms();
         self.turn(&mut core, |roles, turn| {
             roles.links = Some(links);
@@ -605,6 +605,8 @@ impl Server {
         });
         let dropped = std::mem::take(&mut self.roles.lock().dropped);
         if !self.is_replica() {
+            // Replicas that go on from here may have another database selected than what was saved says.
+            core.stream.forget_selected();
             for (database, key) in dropped {
                 core.stream.append_deletion(database, &key);
             }
@@ -746,7 +748,7 @@ impl Server {
         let stream = StreamView {
             end: self.stream_end.load(Relaxed),
             kept_from: None,
-            fsynced: self.persistence.has_aof().then(|| self.persistence.aof_synced_offset.load(Relaxed)),
+            fsynced: self.persistence.has_aof().then(|| self.persistence.aof_synced.offset()),
             database: 0,
         };
         let turn = Turn { now_ms: self.uptime_ms(), stream, fresh_id: &mut fresh, actions: &mut Vec::new() };
@@ -759,17 +761,23 @@ impl Server {
     }
 }
 
-/// The stream goes by the name that its history has now. Returns whether that is another one.
-fn name_stream(roles: &Roles, core: &mut Core) -> bool {
-    let history = roles.replication.history();
-    let id = wire(history.id().as_str());
-    let previous = history.ancestors().first();
-    let (second, until) =
-        previous.map_or((NO_REPLID, None), |previous| (wire(previous.id.as_str()), Some(previous.until)));
-    let is_new = *core.stream.replid() != id || *core.stream.replid2() != second;
-    if is_new {
-        core.stream.change_replid(id);
-        core.stream.set_second(second, until);
+/// The role is to last over a restart, if a failover gave it.
+fn store_role(roles: &mut Roles, role: &Role, by_failover: bool) {
+    let replid = roles.replication.history().id();
+    if let Some(file) = &mut roles.role_file {
+        role_stored(file.note(role, by_failover, replid));
     }
-    is_new
+}
+
+fn role_stored(result: std::io::Result<Option<RoleSync>>) {
+    match result {
+        Ok(None) => {}
+        // Clients wait for the failover: they do not wait for the disk.
+        Ok(Some(sync)) => spawn("role-sync", move || {
+            if let Err(error) = sync.run() {
+                tracing::warn!("The role cannot be brought to the disk: {error}");
+            }
+        }),
+        Err(error) => tracing::warn!("The role cannot be stored: {error}"),
+    }
 }

@@ -6,6 +6,8 @@ mod common;
 
 mod clients;
 mod files;
+mod inputs;
+mod mutations;
 mod peers;
 mod rdb;
 mod scripts;

@@ -36,7 +36,7 @@ const CLOCKS_APART: i64 = 5_000;
 /// Compares the replies to one call, and keeps track of the transaction that it may belong to.
 pub fn same(queued: &mut Option<Vec<String>>, call: &[Vec<u8>], ours: &Reply, theirs: &Reply) -> bool {
     // A script is compared as the command that it calls, and begins or ends no transaction.
-    let in_script = call[0] == b"EVAL";
+    let in_script = call[0].starts_with(b"EVAL");
     let name = String::from_utf8_lossy(&call[if in_script { 3 } else { 0 }]).to_lowercase();
     let is_queued = *theirs == Reply::Line(b"+QUEUED".to_vec());
     match (name.as_str(), queued.as_mut()) {

@@ -379,8 +379,9 @@ const GLOBS: &[&str] = &["*", "s*", "?1", "[lh]*", "f[1-3]", "*\\*", "", "[^a]*"
 /// What calls a command from a script.
 pub const SCRIPT: &str = "return redis.pcall(unpack(ARGV))";
 
-fn in_script(words: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    [&b"EVAL"[..], SCRIPT.as_bytes(), b"0"].into_iter().map(<[u8]>::to_vec).chain(words).collect()
+fn in_script(words: Vec<Vec<u8>>, reads_only: bool) -> Vec<Vec<u8>> {
+    let name = if reads_only { &b"EVAL_RO"[..] } else { b"EVAL" };
+    [name, SCRIPT.as_bytes(), b"0"].into_iter().map(<[u8]>::to_vec).chain(words).collect()
 }
 
 pub struct Generator {
@@ -422,7 +423,11 @@ impl Generator {
             // No identifier by the clock.
             words.retain(|word| word != b"*");
         }
-        if self.random.u8(..12) == 0 { in_script(words) } else { words }
+        match self.random.u8(..36) {
+            0..3 => in_script(words, false),
+            3 => in_script(words, true),
+            _ => words,
+        }
     }
 
     /// Now and then too many words, too few, or a wrong one. The name stays.

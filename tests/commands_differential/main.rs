@@ -137,7 +137,10 @@ fn run(ours: &Server, theirs: &Server, seed: u64) -> Result<(), String> {
             let (one, other) = differing(one, other);
             return Err(explain(&history, format!("{line}\n  ours   {one:?}\n  theirs {other:?}")));
         }
-        if call.len() > 1 && call[0] != b"EVAL" && generator.queued.is_none() && generator.random.u8(..4) == 0
+        if call.len() > 1
+            && !call[0].starts_with(b"EVAL")
+            && generator.queued.is_none()
+            && generator.random.u8(..4) == 0
         {
             let (one, other) = pair.both(&[b"OBJECT".to_vec(), b"ENCODING".to_vec(), call[1].clone()]);
             if !compare::same_encoding(&call[1], &one, &other) {
@@ -153,7 +156,30 @@ fn run(ours: &Server, theirs: &Server, seed: u64) -> Result<(), String> {
             pair.difference().unwrap_or_else(|| "the databases differ".to_owned()),
         ));
     }
-    Ok(())
+    exchange(&mut pair).map_err(|what| explain(&history, what))
+}
+
+/// Each takes over the other's values, as DUMP gives them away, and has what it had.
+fn exchange(pair: &mut Pair) -> Result<(), String> {
+    let Reply::Array(keys) = pair.theirs.call("KEYS *") else { return Err("no keys".to_owned()) };
+    for key in keys {
+        let Reply::Bulk(key) = key else { return Err("a key that is none".to_owned()) };
+        let (one, other) = pair.both(&[b"DUMP".to_vec(), key.clone()]);
+        let (Reply::Bulk(one), Reply::Bulk(other)) = (one, other) else { continue };
+        let shown = key.escape_ascii().to_string();
+        for (client, payload) in [(&mut pair.ours, other), (&mut pair.theirs, one)] {
+            let restored = client.call_args(&[&b"RESTORE"[..], &key, b"0", &payload, b"REPLACE"]);
+            if restored.is_error() {
+                return Err(format!("RESTORE {shown}: {restored:?} of {}", payload.escape_ascii()));
+            }
+        }
+    }
+    let (one, other) = pair.words("DEBUG DIGEST");
+    if one == other {
+        return Ok(());
+    }
+    let difference = pair.difference().unwrap_or_else(|| "the databases differ".to_owned());
+    Err(format!("exchanged, {difference}"))
 }
 
 /// The parts in which two replies differ, if they are long arrays of the same length.

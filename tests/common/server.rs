@@ -281,7 +281,11 @@ fn spawn(program: &Program, port: u16, folder: &Path, options: &[String]) -> Chi
     // To run the same tests on, say, several threads: UNDERSTUDY_OPTIONS="--io-threads 3".
     let more = std::env::var("UNDERSTUDY_OPTIONS").ok().filter(|_| program.ours).unwrap_or_default();
     let log = File::options().create(true).append(true).open(folder.join("log")).expect("a log");
+    // A configuration file comes before all options.
+    let file = usize::from(options.first().is_some_and(|option| option.ends_with(".conf")));
+    let (file, options) = options.split_at(file);
     Command::new(&program.path)
+        .args(file)
         .args(["--port", &port.to_string(), "--dir"])
         .arg(folder)
         .args(OPTIONS)

@@ -3,8 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::common::client::Client;
@@ -13,9 +11,6 @@ use crate::common::wait_until;
 
 const EVERYSEC: &[&str] =
     &["--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0"];
-/// Longer than any hiccup of the machine that runs the test, shorter than any of the syncs below.
-const HICCUP: Duration = Duration::from_millis(250);
-
 /// A server whose syncs take as long as [`set_delay`] says.
 fn start(options: &[&str]) -> Server {
     let folder = tempfile::tempdir().expect("a folder");
@@ -33,58 +28,73 @@ fn start(options: &[&str]) -> Server {
 }
 
 fn set_delay(server: &Server, milliseconds: u32) {
-    // Replaced at once, so that nobody reads half of it.
-    let (new, path) = (server.folder().join("slow-sync.new"), server.folder().join("slow-sync"));
-    fs::write(&new, milliseconds.to_string()).expect("written");
+    replace(server, "slow-sync", &milliseconds.to_string());
+}
+
+/// At once, so that nobody reads half of it.
+fn replace(server: &Server, name: &str, text: &str) {
+    let (new, path) = (server.folder().join("new"), server.folder().join(name));
+    fs::write(&new, text).expect("written");
     fs::rename(new, path).expect("renamed");
 }
 
-/// Writes without a pause, and knows the longest that a reply took.
-struct Writer {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<(usize, Duration)>,
+/// Syncs that do not end before they are told to: whoever is answered meanwhile has not waited for them.
+struct Held<'a> {
+    server: &'a Server,
+    released: u64,
 }
 
-impl Writer {
-    fn start(port: u16) -> Writer {
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = stop.clone();
-        let thread = std::thread::spawn(move || {
-            let mut client = Client::connect(port).expect("connected");
-            let (mut count, mut longest) = (0, Duration::ZERO);
-            while !flag.load(Relaxed) {
-                let began = Instant::now();
-                client.ok(&format!("SET key:{count} {count}"));
-                longest = longest.max(began.elapsed());
-                count += 1;
-            }
-            (count, longest)
-        });
-        Writer { stop, thread }
+impl Held<'_> {
+    /// From now on, for a process that has not been held yet.
+    fn begin(server: &Server) -> Held<'_> {
+        for name in ["syncs-begun", "syncs-released"] {
+            // Of an earlier process.
+            let _ = fs::remove_file(server.folder().join(name));
+        }
+        replace(server, "slow-sync", "hold");
+        Held { server, released: 0 }
     }
 
-    fn stop(self) -> (usize, Duration) {
-        self.stop.store(true, Relaxed);
-        self.thread.join().expect("it ran")
+    /// Does a sync wait?
+    fn one_waits(&self) -> bool {
+        let begun = fs::metadata(self.server.folder().join("syncs-begun"));
+        begun.is_ok_and(|begun| begun.len() > self.released)
+    }
+
+    fn release_one(&mut self) {
+        self.released += 1;
+        replace(self.server, "syncs-released", &self.released.to_string());
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        set_delay(self.server, 0);
+    }
+}
+
+/// As many new keys as there are numbers.
+fn write(client: &mut Client, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        client.ok(&format!("SET key:{number} {number}"));
     }
 }
 
 #[test]
 fn nobody_waits_for_a_sync_of_every_second() {
-    let server = start(EVERYSEC);
-    set_delay(&server, 600);
-    let writer = Writer::start(server.port);
-    std::thread::sleep(Duration::from_millis(3500));
-    let (count, longest) = writer.stop();
-    assert!(longest < HICCUP, "{longest:?}");
-    assert_eq!(server.info("aof_delayed_fsync"), "0");
+    let mut server = start(EVERYSEC);
+    let mut client = server.client();
+    let held = Held::begin(&server);
+    write(&mut client, 0..1);
+    wait_until("a sync is going on", || held.one_waits());
+    write(&mut client, 1..500);
+    assert!(held.one_waits() && held.released == 0);
+    drop(held);
     // What was held back is written when the sync has ended.
-    set_delay(&server, 0);
     wait_until("all is written", || server.info("aof_buffer_length") == "0");
-    let mut server = server;
     server.kill();
     server.restart();
-    assert_eq!(server.call("DBSIZE").integer(), count as i64);
+    assert_eq!(server.call("DBSIZE").integer(), 500);
 }
 
 /// After two seconds it is written all the same, and counted. Nothing of it is acknowledged as synced.
@@ -112,21 +122,29 @@ fn what_waits_for_too_long_is_written_without_being_synced() {
 #[test]
 fn nobody_waits_for_the_syncs_of_a_rewrite() {
     let mut server = start(EVERYSEC);
+    let mut count = 0;
     for round in 0..2 {
-        set_delay(&server, 300);
-        let writer = Writer::start(server.port);
-        server.client().ok("BGREWRITEAOF");
-        wait_until("the rewrite ends", || server.info("aof_rewrite_in_progress") == "0");
+        let mut client = server.client();
+        let mut held = Held::begin(&server);
+        client.ok("BGREWRITEAOF");
+        while server.info("aof_rewrite_in_progress") == "1" {
+            if held.one_waits() {
+                write(&mut client, count..count + 20);
+                count += 20;
+                held.release_one();
+            } else {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         assert_eq!(server.info("aof_last_bgrewrite_status"), "ok");
-        let (count, longest) = writer.stop();
-        assert!(longest < HICCUP, "round {round}: {longest:?}");
-        set_delay(&server, 0);
+        // The old file, its end, the new base, manifest and state, and their folder.
+        assert!(held.released >= 8, "round {round}: {}", held.released);
+        drop(held);
         wait_until("all is written", || server.info("aof_buffer_length") == "0");
-        let size = server.call("DBSIZE").integer();
-        assert!(size >= count as i64);
+        assert_eq!(server.call("DBSIZE").integer(), count as i64);
         server.kill();
         server.restart();
-        assert_eq!(server.call("DBSIZE").integer(), size);
+        assert_eq!(server.call("DBSIZE").integer(), count as i64);
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::common::dataset::{self, assert_same};
 use crate::common::load::{Load, lost};
 use crate::common::proxy::Proxy;
-use crate::common::server::Server;
+use crate::common::server::{Program, Server};
 use crate::common::wait_until;
 
 const ALWAYS: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
@@ -244,4 +244,57 @@ fn a_primary_that_comes_back_too_late_goes_on_as_a_replica() {
     primary.wait_for_link();
     primary.wait_for_offset_of(&replica);
     assert_same(&replica, &primary);
+}
+
+/// CONFIG REWRITE writes the role as it is, however it came about, and a later failover is compared with what was written.
+#[test]
+fn the_configuration_is_written_with_the_present_role() {
+    let mut servers: Vec<Server> = (0..2)
+        .map(|_| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("server.conf");
+            std::fs::write(&path, "appendonly yes\n").expect("written");
+            Server::start_in(folder, &Program::ours(), &[path.to_str().expect("text")])
+        })
+        .collect();
+    let address = |server: &Server| format!("127.0.0.1 {}", server.port);
+    let written = |server: &Server| {
+        server.client().ok("CONFIG REWRITE");
+        let text = std::fs::read_to_string(server.folder().join("server.conf")).expect("a file");
+        let lines = text.lines().filter_map(|line| line.strip_prefix("replicaof "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let hand_over = |servers: &[Server], from: usize| {
+        servers[1 - from].wait_for_link();
+        servers[1 - from].wait_for_offset_of(&servers[from]);
+        servers[from].client().ok("FAILOVER");
+        wait_until("it is done", || {
+            servers[from].info("master_failover_state") == "no-failover"
+                && servers[from].info("role") == "slave"
+        });
+        servers[from].wait_for_link();
+    };
+    let (first, second) = (address(&servers[0]), address(&servers[1]));
+    servers[1].client().ok(&format!("REPLICAOF {first}"));
+    assert_eq!(written(&servers[1]), std::slice::from_ref(&first));
+    assert!(written(&servers[0]).is_empty());
+    hand_over(&servers, 0);
+    assert_eq!(written(&servers[0]), std::slice::from_ref(&second));
+    assert!(written(&servers[1]).is_empty());
+    // Back again, without writing it: the files say the opposite now, and the failover counts.
+    hand_over(&servers, 1);
+    for server in &mut servers {
+        server.kill();
+        server.restart();
+    }
+    assert_eq!((servers[0].info("role"), servers[1].info("role")), ("master".into(), "slave".into()));
+    servers[1].wait_for_link();
+    // Who edits the file after it was written decides.
+    assert_eq!(written(&servers[1]), [first]);
+    servers[1].kill();
+    std::fs::write(servers[1].folder().join("server.conf"), "appendonly yes\n").expect("written");
+    servers[1].restart();
+    assert_eq!(servers[1].info("role"), "master");
+    servers[1].client().ok("REPLICAOF NO ONE");
+    assert!(written(&servers[1]).is_empty());
 }

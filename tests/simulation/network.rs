@@ -1,5 +1,6 @@
 //! Virtual time and a network that delays, splits and drops: in order within a connection, in any order between two.
 
+use crate::storage::Work;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 pub type NodeId = usize;
@@ -46,6 +47,21 @@ pub enum Happening {
     ScriptEnds {
         node: NodeId,
         life: u32,
+    },
+    /// Work of the disk took its time.
+    Work {
+        node: NodeId,
+        life: u32,
+        work: Work,
+    },
+    /// A change of the role reaches the disk.
+    RoleSynced {
+        node: NodeId,
+        life: u32,
+    },
+    /// A disk has room again, and takes what it is given.
+    DiskHeals {
+        node: NodeId,
     },
     /// A node that stood still goes on, with all that came meanwhile.
     Thaw {

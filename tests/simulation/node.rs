@@ -1,19 +1,25 @@
 //! One server: the real state machines, around a dataset and a stream small enough to look through.
 //!
-//! Its disk is perfect: what was appended survives a kill, unless the world takes a tail away.
+//! What it keeps is in `storage`. A process that is killed leaves its disk as it is, a machine that crashes what was synced,
+//! and perhaps some of the rest.
 
+use crate::dataset::{Moment, Unit, parse_command};
 use crate::network::{Happening, Network, NodeId, SocketId};
+use crate::storage::{Policy, StartError, Storage, Work};
 use bytes::Bytes;
-use std::collections::BTreeMap;
-use understudy::failover::{CommandClass, Coordinator, PauseGate, WriteScript};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use understudy::base::file::{Crash, MemoryFileSystem};
+use understudy::failover::{
+    CommandClass, Coordinator, PauseGate, RoleFile, RoleState, RoleSync, WriteScript,
+};
 use understudy::protocol::ErrorReply;
 use understudy::replication::{
-    Accepted, Action, Address, Attempt, Framing, History, LinkSettings, LoadStrategy, OutputLimit,
-    PrimarySettings, ReplconfReply, Replication, ReplicationId, Role, Settings, StreamView, SyncRequest,
-    Turn,
+    Accepted, Action, Address, Attempt, FailoverPhase, Framing, History, LinkSettings, LoadStrategy,
+    OutputLimit, PrimarySettings, ReplconfReply, Replication, ReplicationId, Role, Settings, StreamView,
+    SyncRequest, Turn,
 };
-
-pub type Dataset = BTreeMap<String, String>;
 
 /// How a node differs from others.
 #[derive(Debug, Clone)]
@@ -21,7 +27,7 @@ pub struct Character {
     /// Behaves like a server that knows nothing of `+FOLLOW` and leaves a GETACK out of its answer.
     pub plain: bool,
     pub diskless: bool,
-    pub backlog_size: u64,
+    pub policy: Policy,
     pub load: LoadStrategy,
     pub sync_delay_ms: u64,
     /// Snapshots come on connections of their own.
@@ -31,6 +37,7 @@ pub struct Character {
 /// What a client was promised.
 #[derive(Debug, Clone)]
 pub struct Promise {
+    pub database: usize,
     pub key: String,
     pub value: String,
 }
@@ -50,16 +57,23 @@ pub struct Node {
     pub replication: Replication,
     pub gate: PauseGate,
     pub coordinator: Coordinator,
-    pub data: Dataset,
-    /// The dataset at position `base`, and all bytes since.
-    base: u64,
-    base_data: Dataset,
-    log: Vec<u8>,
-    kept_from: Option<u64>,
-    role: Role,
+    pub storage: Storage,
+    /// `replicaof` of its configuration.
+    configured: Option<Address>,
+    role_file: RoleFile,
+    /// Changes of the role that are on their way to the disk.
+    role_syncs: VecDeque<RoleSync>,
+    /// The history that its disk was found to hold, to be compared with the others'.
+    pub found: Option<ReplicationId>,
+    /// What counted as on the disk when it was killed.
+    claimed: u64,
+    /// What of its log was compared: of which history, from where, up to where.
+    pub compared: Option<(ReplicationId, u64, u64)>,
     incoming: BTreeMap<SocketId, Incoming>,
     links: BTreeMap<Attempt, SocketId>,
     stream_input: Vec<u8>,
+    /// The database that the link's session has selected.
+    link_database: usize,
     loader: Option<Vec<u8>>,
     prepared: BTreeMap<u64, Vec<u8>>,
     released: bool,
@@ -114,29 +128,45 @@ fn fresh_id(id: NodeId, counter: &mut u64) -> ReplicationId {
     ReplicationId::from_random(random)
 }
 
+/// The role that the server starts in, as `Server::remember_role` and `begin_role` find it.
+fn role_at_start(configured: Option<&Address>, remembered: Option<&RoleState>) -> Role {
+    match (configured, remembered) {
+        (_, Some(state)) => state.role(),
+        (None, None) => Role::Primary,
+        (Some(primary), None) => Role::Replica(primary.clone()),
+    }
+}
+
 impl Node {
     pub fn new(id: NodeId, character: Character, primary: Option<NodeId>, now_ms: u64) -> Self {
         let mut ids = 0;
-        let history = History::new(fresh_id(id, &mut ids));
-        let address = primary.map(|primary| Address::new(host(primary), 6379));
-        let role = address.map_or(Role::Primary, Role::Replica);
+        let stored = fresh_id(id, &mut ids);
+        let configured = primary.map(|primary| Address::new(host(primary), 6379));
+        let disk = MemoryFileSystem::new();
+        let (role_file, _) = open_role_file(&disk, configured.clone());
+        let role = role_at_start(configured.as_ref(), None);
+        let Ok(storage) = Storage::start(disk, character.policy, wire(stored), primary.is_some()) else {
+            panic!("a new disk has no faults")
+        };
         Node {
             id,
             life: 0,
             alive: true,
-            replication: Replication::new(settings(id, &character), history, role.clone(), now_ms),
+            replication: Replication::new(settings(id, &character), History::new(stored), role, now_ms),
             character,
             gate: PauseGate::default(),
             coordinator: Coordinator::default(),
-            data: Dataset::new(),
-            base: 0,
-            base_data: Dataset::new(),
-            log: Vec::new(),
-            kept_from: None,
-            role,
+            storage,
+            configured,
+            role_file,
+            role_syncs: VecDeque::new(),
+            found: None,
+            claimed: 0,
+            compared: None,
             incoming: BTreeMap::new(),
             links: BTreeMap::new(),
             stream_input: Vec::new(),
+            link_database: 0,
             loader: None,
             prepared: BTreeMap::new(),
             released: false,
@@ -149,7 +179,17 @@ impl Node {
     }
 
     pub fn end(&self) -> u64 {
-        self.base + self.log.len() as u64
+        self.storage.stream.offset()
+    }
+
+    /// Did its disk stop it?
+    pub fn has_stopped(&self) -> bool {
+        self.storage.has_exited || self.storage.disk.is_stopped()
+    }
+
+    /// Is a change of the role not on the disk yet?
+    pub fn role_is_on_its_way(&self) -> bool {
+        !self.role_syncs.is_empty()
     }
 
     pub fn is_primary(&self) -> bool {
@@ -160,18 +200,14 @@ impl Node {
         self.links.contains_key(&attempt)
     }
 
-    /// The stream's bytes that this node and another both have.
-    pub fn same_bytes(&self, other: &Node) -> bool {
-        let (from, to) = (self.base.max(other.base), self.end().min(other.end()));
-        from >= to || self.bytes(from, to) == other.bytes(from, to)
-    }
-
-    fn bytes(&self, from: u64, to: u64) -> &[u8] {
-        &self.log[(from - self.base) as usize..(to - self.base) as usize]
-    }
-
     fn view(&self) -> StreamView {
-        StreamView { end: self.end(), kept_from: self.kept_from, fsynced: Some(self.end()), database: 0 }
+        let stream = &self.storage.stream;
+        StreamView {
+            end: stream.offset(),
+            kept_from: stream.backlog().map(|backlog| backlog.first_offset()),
+            fsynced: Some(self.storage.synced.offset()),
+            database: stream.selected().unwrap_or(0),
+        }
     }
 
     /// One event of the state machines, followed by the coordinator's step, and all that comes of it.
@@ -189,7 +225,20 @@ impl Node {
             Turn { now_ms: network.now_ms, stream: view, fresh_id: &mut fresh, actions: &mut actions };
         let result = event(&mut self.replication, &mut self.coordinator, &mut self.gate, &mut turn);
         self.coordinator.step(script, &mut self.replication, &mut self.gate, &mut turn);
+        let frozen = self.replication.failover_phase() != FailoverPhase::None;
+        self.replication.end_of_round(frozen, &mut turn);
         let foreseen = turn.stream;
+        for action in &actions {
+            if let Action::RoleChanged { role, by_failover } = action {
+                self.store_role(role, *by_failover, network);
+            }
+        }
+        if actions.iter().any(Action::replaces_dataset) {
+            self.storage.leave_files(self.replication.is_replica());
+        }
+        if self.replication.history().name_stream(&mut self.storage.stream) {
+            self.storage.note_history(network.now_ms);
+        }
         // Stream bytes are applied in turns of their own: those move on from what this turn saw.
         let applies = actions.iter().any(|action| matches!(action, Action::ApplyStream { .. }));
         for action in actions {
@@ -203,6 +252,12 @@ impl Node {
                 self.id
             );
         }
+        let needed = self.replication.primary().oldest_needed();
+        self.storage.stream.keep_from(needed.unwrap_or(u64::MAX));
+        self.storage.hand_over(network.now_ms);
+        if self.has_stopped() {
+            return result;
+        }
         self.pump(network);
         if std::mem::take(&mut self.released) {
             for promise in std::mem::take(&mut self.parked) {
@@ -210,6 +265,16 @@ impl Node {
             }
         }
         result
+    }
+
+    fn store_role(&mut self, role: &Role, by_failover: bool, network: &mut Network) {
+        let replid = self.replication.history().id();
+        // The server logs an error.
+        if let Ok(Some(sync)) = self.role_file.note(role, by_failover, replid) {
+            self.role_syncs.push_back(sync);
+            let delay_ms = network.random.u64(0..50);
+            network.at(delay_ms, Happening::RoleSynced { node: self.id, life: self.life });
+        }
     }
 
     fn perform(&mut self, action: Action, network: &mut Network) {
@@ -220,7 +285,7 @@ impl Node {
             Action::Send { connection, bytes } => network.send(connection, false, &bytes),
             Action::StreamFrom { connection, position } => {
                 assert!(
-                    position >= self.base && position <= self.end(),
+                    position == self.end() || self.storage.read(position).is_some(),
                     "node {node}: stream from {position}"
                 );
                 if let Some(incoming) = self.incoming.get_mut(&connection) {
@@ -237,7 +302,7 @@ impl Node {
                 self.close_incoming(connection, network)
             }
             Action::StartTransfer { transfer, framing, connections, .. } => {
-                let snapshot = save(&self.data);
+                let snapshot = self.storage.moment().save();
                 let Framing::EofMark(mark) = framing else {
                     self.prepared.insert(transfer, snapshot);
                     let delay_ms = network.random.u64(0..300);
@@ -257,9 +322,15 @@ impl Node {
                 network.at(delay_ms, Happening::SnapshotSent { node, life, socket });
             }
             Action::EndTransfer { transfer } => drop(self.prepared.remove(&transfer)),
-            Action::AppendToStream(record) => self.log.extend_from_slice(record),
-            Action::CreateBacklog => self.kept_from = Some(self.end()),
-            Action::FreeBacklog => self.kept_from = None,
+            Action::AppendToStream(record) => {
+                let selected = self.storage.stream.selected();
+                self.storage.stream.append_received(record, selected);
+            }
+            // A replica's stream is its primary's: nothing may be put into it.
+            Action::ReselectDatabase if self.replication.is_replica() => {}
+            Action::ReselectDatabase => self.storage.stream.forget_selected(),
+            Action::CreateBacklog => self.storage.stream.start_backlog(self.character.policy.backlog_size),
+            Action::FreeBacklog => drop(self.storage.stream.take_backlog()),
             Action::Connect { attempt, address } => {
                 let delay_ms = network.random.u64(1..60);
                 network
@@ -285,24 +356,21 @@ impl Node {
                 network.at(delay_ms, Happening::LoadDone { node, life, attempt });
             }
             Action::AbortLoad { .. } => self.loader = None,
-            Action::FlushDataset => {
-                self.data.clear();
-                (self.base, self.base_data, self.kept_from) = (self.end(), Dataset::new(), Some(self.end()));
-                self.log.clear();
-            }
+            Action::FlushDataset => self.storage.flush(wire(self.replication.history().id())),
             Action::ReplaceDataset { position } => {
-                self.data = load(&self.loader.take().expect("a load ended")).expect("checked before");
-                (self.base, self.base_data, self.kept_from) = (position, self.data.clone(), Some(position));
-                self.log.clear();
+                let loaded = self.loader.take().expect("a load ended");
+                let moment = Moment::load(&loaded).expect("checked before");
+                let id = self.replication.history().id();
+                self.storage.replace(moment, wire(id), position, self.replication.is_replica());
             }
+            Action::KeepFlushed => self.storage.begin_anew(self.replication.is_replica()),
             Action::ApplyStream { attempt, bytes } => {
                 self.stream_input.extend_from_slice(&bytes);
                 self.apply_stream(attempt, network);
             }
-            Action::RoleChanged { role, .. } => self.role = role,
             Action::RollBackWriteScript => self.script = None,
             Action::ReleasePaused => self.released = true,
-            Action::ReselectDatabase
+            Action::RoleChanged { .. }
             | Action::UnblockForDemotion
             | Action::FinishWait { .. }
             | Action::PausePoint => {}
@@ -316,43 +384,52 @@ impl Node {
         }
     }
 
-    /// Sends what the replicas have not had, and forgets what nobody may ask for again.
+    /// Sends what the replicas have not had.
     fn pump(&mut self, network: &mut Network) {
         let end = self.end();
+        let mut lost = Vec::new();
         for (&socket, incoming) in &mut self.incoming {
-            if let Some(position) = incoming.stream.filter(|position| *position < end) {
-                let from = (position - self.base) as usize;
-                network.send(socket, false, &self.log[from..]);
-                incoming.stream = Some(end);
-                self.replication.stream_sent(socket, end);
+            while let Some(position) = incoming.stream.filter(|position| *position < end) {
+                let Some(bytes) = self.storage.read(position) else {
+                    lost.push(socket);
+                    break;
+                };
+                network.send(socket, false, &bytes);
+                let position = position + bytes.len() as u64;
+                incoming.stream = Some(position);
+                self.replication.stream_sent(socket, position);
             }
         }
-        if let Some(kept_from) = &mut self.kept_from {
-            let oldest = self.replication.primary().oldest_needed().unwrap_or(end);
-            *kept_from = (*kept_from).max(end.saturating_sub(self.character.backlog_size).min(oldest));
+        for socket in lost {
+            self.trace.push(format!("{} {}: a replica is too far behind", network.now_ms, self.id));
+            self.close_incoming(socket, network);
         }
     }
 
-    /// Applies whole commands of the primary's stream.
+    /// Applies whole units of the primary's stream.
     fn apply_stream(&mut self, attempt: Attempt, network: &mut Network) {
-        while self.has_link(attempt) && !self.stream_input.is_empty() {
+        while self.has_link(attempt) && !self.stream_input.is_empty() && !self.has_stopped() {
             if self.stream_input[0] != b'*' {
                 let Some(line) = take_line(&mut self.stream_input) else { return };
                 self.turn(network, |replication, _, _, turn| replication.link_line(attempt, &line, turn));
                 continue;
             }
-            let Some((length, words)) = parse_command(&self.stream_input) else { return };
-            let command: Vec<u8> = self.stream_input.drain(..length).collect();
-            let asks = words.first().is_some_and(|word| word == "REPLCONF");
+            let Some(unit) = Unit::parse(&self.stream_input) else { return };
+            let bytes: Vec<u8> = self.stream_input.drain(..unit.length).collect();
+            let asks = unit.asks();
             if asks && self.character.plain {
                 self.turn(network, |replication, _, _, turn| replication.acknowledge(turn));
             }
-            self.log.extend_from_slice(&command);
-            apply(&mut self.data, &words);
+            if let Some(database) = self.storage.stream.selected() {
+                self.link_database = database;
+            }
+            unit.apply(&mut self.storage.data, &mut self.link_database);
+            self.storage.stream.append_received(&bytes, Some(self.link_database));
             if asks && !self.character.plain {
                 self.turn(network, |replication, _, _, turn| replication.acknowledge(turn));
+            } else {
+                self.turn(network, |_, _, _, _| ());
             }
-            self.pump(network);
         }
     }
 
@@ -360,22 +437,27 @@ impl Node {
     pub fn write(&mut self, promise: Promise, network: &mut Network) {
         if self.script.is_some() || self.gate.holds(CommandClass::Write, network.now_ms) {
             self.parked.push(promise);
-        } else if self.is_primary() {
-            self.accept(promise);
-            self.turn(network, |_, _, _, _| ());
+        } else if self.is_primary() && self.storage.is_healthy() && !self.has_stopped() {
+            self.accept(vec![promise], network);
         }
     }
 
-    fn accept(&mut self, promise: Promise) {
-        let command = command(&["SET", &promise.key, &promise.value]);
-        self.log.extend_from_slice(&command);
-        self.data.insert(promise.key.clone(), promise.value.clone());
-        self.accepted.push((self.replication.history().id(), promise));
+    /// Writes in one unit. They are acknowledged unless the disk ends the process before.
+    fn accept(&mut self, promises: Vec<Promise>, network: &mut Network) {
+        let id = self.replication.history().id();
+        self.storage.append(&promises);
+        self.turn(network, |_, _, _, _| ());
+        if !self.has_stopped() {
+            self.accepted.extend(promises.into_iter().map(|promise| (id, promise)));
+        }
     }
 
     /// A script that writes begins: nothing of it is visible until it ends.
     pub fn begin_script(&mut self, writes: Vec<Promise>, now_ms: u64) -> bool {
-        let may = self.script.is_none() && self.is_primary() && !self.gate.holds(CommandClass::Write, now_ms);
+        let may = self.script.is_none()
+            && self.is_primary()
+            && self.storage.is_healthy()
+            && !self.gate.holds(CommandClass::Write, now_ms);
         if may {
             self.script = Some(writes);
         }
@@ -385,12 +467,49 @@ impl Node {
     pub fn end_script(&mut self, network: &mut Network) {
         let Some(writes) = self.script.take() else { return };
         assert!(self.is_primary(), "node {}: the role changed under a write script", self.id);
-        writes.into_iter().for_each(|promise| self.accept(promise));
-        self.turn(network, |_, _, _, _| ());
+        self.accept(writes, network);
         if !self.gate.holds(CommandClass::Write, network.now_ms) {
             for promise in std::mem::take(&mut self.parked) {
                 self.write(promise, network);
             }
+        }
+    }
+
+    /// What comes with time; work of the disk that began ends a little later.
+    pub fn tick(&mut self, network: &mut Network) {
+        let now_ms = network.now_ms;
+        self.turn(network, |replication, _, gate, turn| {
+            if gate.expire(now_ms) {
+                turn.actions.push(Action::ReleasePaused);
+            }
+            replication.fsynced(turn);
+            replication.tick(turn);
+        });
+        for work in self.storage.tick(self.replication.is_replica(), now_ms) {
+            self.later(work, network);
+        }
+    }
+
+    fn later(&mut self, work: Work, network: &mut Network) {
+        let delay_ms = if network.random.u8(..8) == 0 {
+            network.random.u64(0..3_000)
+        } else {
+            network.random.u64(0..30)
+        };
+        network.at(delay_ms, Happening::Work { node: self.id, life: self.life, work });
+    }
+
+    pub fn work(&mut self, work: Work, network: &mut Network) {
+        if self.storage.work(work, self.replication.is_replica(), network.now_ms) {
+            self.later(work, network);
+        }
+        self.turn(network, |replication, _, _, turn| replication.fsynced(turn));
+    }
+
+    pub fn role_synced(&mut self) {
+        if let Some(sync) = self.role_syncs.pop_front() {
+            // The server logs an error.
+            let _ = sync.run();
         }
     }
 
@@ -403,6 +522,7 @@ impl Node {
             return false;
         }
         self.links.insert(attempt, socket);
+        self.link_database = 0;
         self.turn(network, |replication, _, _, turn| replication.link_connected(attempt, turn));
         true
     }
@@ -439,6 +559,8 @@ impl Node {
             }
             let Some((length, words)) = parse_command(&incoming.input) else { return };
             incoming.input.drain(..length);
+            let words: Vec<String> =
+                words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
             self.client_command(socket, peer, &words, network);
         }
     }
@@ -471,7 +593,7 @@ impl Node {
             client_info: "a node",
             psync,
             has_pending_output: false,
-            on_disk_from: None,
+            on_disk_from: self.storage.readable_from(),
         };
         let reply = match self.turn(network, |replication, _, _, turn| replication.sync(&request, turn)) {
             Ok(Accepted::Attached) => return,
@@ -485,7 +607,7 @@ impl Node {
         if self.replication.link().is_none_or(|link| !link.is_current(attempt)) {
             return;
         }
-        let result = match self.loader.as_deref().map(load) {
+        let result = match self.loader.as_deref().map(Moment::load) {
             Some(Some(_)) => Ok(()),
             _ => Err("damaged snapshot".to_owned()),
         };
@@ -497,8 +619,8 @@ impl Node {
         self.prepared.get(&transfer).map(|snapshot| snapshot.len() as u64)
     }
 
-    /// Everything in memory is gone.
-    pub fn kill(&mut self) {
+    /// Everything in memory is gone, and of the disk what the crash takes.
+    pub fn kill(&mut self, crash: Crash) {
         self.alive = false;
         self.incoming.clear();
         self.links.clear();
@@ -507,98 +629,63 @@ impl Node {
         self.prepared.clear();
         self.parked.clear();
         self.script = None;
+        self.role_syncs.clear();
+        let synced = &self.storage.synced;
+        self.claimed = if synced.is_whole() { synced.offset() } else { 0 };
+        self.storage.disk = self.storage.disk.crash(crash);
     }
 
-    /// Comes back from its disk, perhaps without the last commands.
-    pub fn restart(&mut self, lose_tail: bool, network: &mut Network) {
-        if lose_tail {
-            let keep = network.random.usize(0..=self.log.len());
-            self.data = self.base_data.clone();
-            let mut at = 0;
-            while let Some((length, words)) =
-                parse_command(&self.log[at..]).filter(|(length, _)| at + length <= keep)
-            {
-                apply(&mut self.data, &words);
-                at += length;
+    /// Comes back from its disk, in the order of the server. `false`: the disk does not let it.
+    pub fn restart(&mut self, network: &mut Network) -> bool {
+        let disk = self.storage.disk.clone();
+        let (role_file, remembered) = open_role_file(&disk, self.configured.clone());
+        let role = role_at_start(self.configured.as_ref(), remembered.as_ref());
+        let is_replica = role != Role::Primary;
+        let unknown = wire(fresh_id(self.id, &mut self.ids));
+        self.storage = match Storage::start(disk, self.character.policy, unknown, is_replica) {
+            Ok(storage) => storage,
+            Err(StartError::Disk(error)) => {
+                self.trace.push(format!("{} {}: cannot start: {error}", network.now_ms, self.id));
+                return false;
             }
-            self.log.truncate(at);
-        }
+        };
+        self.role_file = role_file;
+        let stored = ReplicationId::parse(self.storage.stream.replid()).expect("an id");
+        self.found = Some(stored);
+        let position = self.storage.stream.backlog().map(|_| self.end());
+        assert!(position.unwrap_or(0) >= self.claimed, "node {}: {} was synced", self.id, self.claimed);
+        let target_id = remembered.as_ref().and_then(RoleState::replid);
+        let fresh = fresh_id(self.id, &mut self.ids);
+        let text = format!("starts as {role:?} at {position:?} of {stored}");
+        self.trace.push(format!("{} {}: {text}", network.now_ms, self.id));
+        let history = History::after_restart(&role, stored, position, target_id, fresh);
         self.alive = true;
         self.life += 1;
-        let stored = self.replication.history().clone();
-        let ancestors = stored.ancestors().to_vec();
-        let history = match &self.role {
-            Role::Primary => {
-                let fresh = fresh_id(self.id, &mut self.ids);
-                History::of_restarted_primary(stored.id(), ancestors, self.end(), fresh)
-            }
-            Role::Replica(_) | Role::HandingOver(_) if stored.is_continuable() => {
-                History::of_restarted_replica(stored.id(), ancestors)
-            }
-            // A dataset that was flushed for a load that did not end belongs to no position.
-            Role::Replica(_) | Role::HandingOver(_) => History::new(fresh_id(self.id, &mut self.ids)),
-        };
-        self.kept_from = self.kept_from.map(|_| self.base);
-        let role = self.role.clone();
+        self.compared = None;
         self.replication =
             Replication::new(settings(self.id, &self.character), history, role, network.now_ms);
         self.gate = PauseGate::default();
         self.coordinator = Coordinator::resume(&self.replication, &mut self.gate, network.now_ms);
         let (node, life) = (self.id, self.life);
         network.at(1, Happening::Tick { node, life });
+        true
     }
+}
+
+fn open_role_file(disk: &MemoryFileSystem, configured: Option<Address>) -> (RoleFile, Option<RoleState>) {
+    RoleFile::open(Arc::new(disk.clone()), PathBuf::from("role-6379.state"), configured)
+}
+
+fn wire(id: ReplicationId) -> [u8; 40] {
+    id.as_str().as_bytes().try_into().expect("forty digits")
 }
 
 fn error_line(error: &ErrorReply) -> String {
     format!("-{}\r\n", String::from_utf8_lossy(&error.0))
 }
 
-pub fn command(words: &[&str]) -> Vec<u8> {
-    let words: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
-    let count = words.matches('$').count();
-    format!("*{count}\r\n{words}").into_bytes()
-}
-
-fn apply(data: &mut Dataset, words: &[String]) {
-    if let [name, key, value] = words
-        && name == "SET"
-    {
-        data.insert(key.clone(), value.clone());
-    }
-}
-
 fn take_line(input: &mut Vec<u8>) -> Option<Vec<u8>> {
     let at = input.iter().position(|byte| *byte == b'\n')?;
     let line: Vec<u8> = input.drain(..=at).collect();
     Some(line.strip_suffix(b"\r\n").or(line.strip_suffix(b"\n"))?.to_vec())
-}
-
-/// The length and words of the command that the bytes begin with, once it is whole.
-fn parse_command(bytes: &[u8]) -> Option<(usize, Vec<String>)> {
-    let number = |from: usize, sign: u8| -> Option<(usize, usize)> {
-        let end = from + bytes.get(from..)?.windows(2).position(|pair| pair == b"\r\n")?;
-        let text = std::str::from_utf8(bytes[from..end].strip_prefix(&[sign])?).ok()?;
-        Some((text.parse().ok()?, end + 2))
-    };
-    let (count, mut at) = number(0, b'*')?;
-    let mut words = Vec::new();
-    for _ in 0..count {
-        let (length, from) = number(at, b'$')?;
-        words.push(String::from_utf8_lossy(bytes.get(from..from + length)?).into_owned());
-        at = from + length + 2;
-    }
-    (at <= bytes.len()).then_some((at, words))
-}
-
-fn save(data: &Dataset) -> Vec<u8> {
-    let lines: String = data.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
-    format!("{lines}end {}\n", data.len()).into_bytes()
-}
-
-fn load(snapshot: &[u8]) -> Option<Dataset> {
-    let text = std::str::from_utf8(snapshot).ok()?;
-    let (lines, end) = text.rsplit_once("end ")?;
-    let data: Dataset =
-        lines.lines().filter_map(|line| line.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect();
-    (end.trim().parse() == Ok(data.len())).then_some(data)
 }

@@ -2,15 +2,20 @@
 
 use crate::network::{Happening, Network, NodeId, SocketId};
 use crate::node::{Character, Node, Promise, host};
+use crate::storage::Policy;
+use crate::truth::{Claim, Truth};
 use std::collections::BTreeMap;
+use understudy::base::file::Crash;
 use understudy::failover::Scope;
 use understudy::replication::{Address, FailoverPhase, LoadStrategy, ReplicaOf, ReplicationId};
 
 /// How the world treats its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Connections break and nodes are killed, but disks keep everything and operators are careful.
+    /// Connections break, processes are killed and machines crash, but every write is synced and operators are careful.
     Careful,
+    /// The same without failovers, and disks fill up and fail.
+    Durable,
     /// Anything goes.
     Rough,
 }
@@ -54,6 +59,7 @@ pub struct World {
     next_key: u64,
     writers: BTreeMap<ReplicationId, NodeId>,
     promises: Vec<Promise>,
+    truth: Truth,
     printed: usize,
     doubts: usize,
     pub print_trace: bool,
@@ -69,7 +75,11 @@ impl World {
                 let character = Character {
                     plain: network.random.u8(..4) == 0,
                     diskless: network.random.u8(..4) != 0,
-                    backlog_size: if network.random.bool() { 300 } else { 1 << 20 },
+                    policy: Policy {
+                        always: mode != Mode::Rough || network.random.bool(),
+                        annotates: network.random.u8(..4) == 0,
+                        backlog_size: if network.random.bool() { 300 } else { 1 << 20 },
+                    },
                     load: if network.random.bool() { LoadStrategy::Swap } else { LoadStrategy::FlushFirst },
                     // Not drawn, so that seeds of old findings keep their meaning.
                     dual_channel: seed % 4 == 3,
@@ -93,6 +103,7 @@ impl World {
             next_key: 0,
             writers: BTreeMap::new(),
             promises: Vec::new(),
+            truth: Truth::default(),
             printed: 0,
             doubts: 0,
             print_trace: false,
@@ -103,6 +114,10 @@ impl World {
     /// A world in which links and nodes also stand still for a time.
     pub fn with_stalls(mode: Mode, seed: u64) -> Self {
         World { stalls: true, ..World::new(mode, seed) }
+    }
+
+    pub fn has_stalls(&self) -> bool {
+        self.stalls
     }
 
     pub fn trace(&self) -> Vec<String> {
@@ -149,12 +164,18 @@ impl World {
             let lie = node.trace.iter().find(|line| line.ends_with("not counted."));
             assert_eq!(lie, None, "an honest replica was taken for a liar");
             self.lines.append(&mut node.trace);
+            compare(node, &mut self.truth);
+        }
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].alive && self.nodes[node].has_stopped() {
+                self.kill(node);
+            }
         }
         if self.print_trace {
             self.lines[self.printed..].iter().for_each(|line| eprintln!("{line}"));
             self.printed = self.lines.len();
         }
-        if self.mode == Mode::Careful {
+        if self.mode != Mode::Rough {
             let primaries: Vec<_> =
                 self.nodes.iter().filter(|node| node.is_primary()).map(|node| node.id).collect();
             assert!(primaries.len() <= 1, "more than one primary: {primaries:?}");
@@ -177,12 +198,16 @@ impl World {
             | Happening::SnapshotSent { node, .. }
             | Happening::TransferPrepared { node, .. }
             | Happening::LoadDone { node, .. }
+            | Happening::Work { node, .. }
+            | Happening::RoleSynced { node, .. }
             | Happening::ScriptEnds { node, .. } => Some(*node),
             Happening::Deliver { socket, to_server, .. } | Happening::Closed { socket, to_server } => {
                 let socket = self.network.sockets.get(socket)?;
                 Some(if *to_server { socket.server } else { socket.client })
             }
-            Happening::Thaw { .. } | Happening::Write | Happening::Trouble => None,
+            Happening::Thaw { .. } | Happening::DiskHeals { .. } | Happening::Write | Happening::Trouble => {
+                None
+            }
         }
     }
 
@@ -219,6 +244,11 @@ impl World {
             Happening::ScriptEnds { node, life } if self.living(node, life) => {
                 self.nodes[node].end_script(&mut self.network);
             }
+            Happening::Work { node, life, work } if self.living(node, life) => {
+                self.nodes[node].work(work, &mut self.network);
+            }
+            Happening::RoleSynced { node, life } if self.living(node, life) => self.nodes[node].role_synced(),
+            Happening::DiskHeals { node } => self.heal_disk(node),
             Happening::Thaw { node } => self.thaw(node),
             Happening::Write => self.client_write(),
             Happening::Trouble => self.trouble(),
@@ -227,13 +257,7 @@ impl World {
     }
 
     fn tick(&mut self, node: NodeId, life: u32) {
-        let now_ms = self.network.now_ms;
-        self.nodes[node].turn(&mut self.network, |replication, _, gate, turn| {
-            if gate.expire(now_ms) {
-                turn.actions.push(understudy::replication::Action::ReleasePaused);
-            }
-            replication.tick(turn);
-        });
+        self.nodes[node].tick(&mut self.network);
         self.network.at(100, Happening::Tick { node, life });
     }
 
@@ -285,7 +309,12 @@ impl World {
 
     fn promise(&mut self) -> Promise {
         self.next_key += 1;
-        Promise { key: format!("key{}", self.next_key), value: self.network.random.u32(..).to_string() }
+        let database = self.network.random.usize(..3);
+        Promise {
+            database,
+            key: format!("key{}", self.next_key),
+            value: self.network.random.u32(..).to_string(),
+        }
     }
 
     fn client_write(&mut self) {
@@ -307,8 +336,8 @@ impl World {
         }
         let node = self.network.random.usize(..self.nodes.len());
         let rough = self.mode == Mode::Rough;
-        match self.network.random.u8(..if self.stalls { 16 } else { 12 }) {
-            0..=3 => self.failover(node),
+        match self.network.random.u8(..if self.stalls { 22 } else { 18 }) {
+            0..=3 if self.mode != Mode::Durable => self.failover(node),
             4 | 5 => {
                 let sockets: Vec<SocketId> = self.network.sockets.keys().rev().take(4).copied().collect();
                 if !sockets.is_empty() {
@@ -335,8 +364,10 @@ impl World {
                         coordinator.command(&[b"ABORT"], replication, gate, turn)
                     });
             }
-            12 | 13 => self.stall(),
-            14 | 15 => self.freeze(node),
+            12 | 13 if self.can_act(node) => self.nodes[node].storage.rewrite_is_scheduled = true,
+            14..=16 => self.trouble_disk(node),
+            18 | 19 => self.stall(),
+            20 | 21 => self.freeze(node),
             _ => {}
         }
         let delay_ms = self.network.random.u64(0..700);
@@ -395,22 +426,64 @@ impl World {
     }
 
     fn kill_or_restart(&mut self, node: NodeId) {
-        if self.nodes[node].alive {
-            // What it had not seen yet, it never will.
-            self.frozen.remove(&node);
-            self.nodes[node].kill();
-            let sockets: Vec<SocketId> = self
-                .network
-                .sockets
-                .iter()
-                .filter(|(_, socket)| socket.client == node || socket.server == node)
-                .map(|(id, _)| *id)
-                .collect();
-            sockets.into_iter().for_each(|socket| self.network.cut(socket));
-        } else {
-            let lose_tail = self.mode == Mode::Rough && self.network.random.bool();
-            self.nodes[node].restart(lose_tail, &mut self.network);
+        if !self.nodes[node].alive {
+            self.nodes[node].restart(&mut self.network);
+        } else if !self.is_spared(node) {
+            self.kill(node);
         }
+    }
+
+    /// A primary whose base is not written yet has no AOF to come back with.
+    fn is_spared(&self, node: NodeId) -> bool {
+        let node = &self.nodes[node];
+        self.mode != Mode::Rough && node.is_primary() && !node.storage.synced.is_whole()
+    }
+
+    fn kill(&mut self, node: NodeId) {
+        // What it had not seen yet, it never will.
+        self.frozen.remove(&node);
+        let process_only =
+            self.mode != Mode::Rough && self.nodes[node].role_is_on_its_way() || self.network.random.bool();
+        let crash = match self.network.random.u8(..3) {
+            _ if process_only => Crash::KeepAll,
+            0 => Crash::LoseUnsynced,
+            _ => Crash::Torn { seed: self.network.random.u64(..) },
+        };
+        self.lines.push(format!("{} {node}: killed, {crash:?}", self.network.now_ms));
+        self.nodes[node].kill(crash);
+        let sockets: Vec<SocketId> = self
+            .network
+            .sockets
+            .iter()
+            .filter(|(_, socket)| socket.client == node || socket.server == node)
+            .map(|(id, _)| *id)
+            .collect();
+        sockets.into_iter().for_each(|socket| self.network.cut(socket));
+    }
+
+    /// A disk takes few bytes at a time, is full, does not sync, or stops with its machine in the middle of something.
+    fn trouble_disk(&mut self, node: NodeId) {
+        let random = &mut self.network.random;
+        let disk = &self.nodes[node].storage.disk;
+        match random.u8(..4) {
+            0 => disk.limit_append(Some(random.usize(1..40))),
+            1 if self.mode != Mode::Careful => disk.limit_space(Some(random.usize(..2_000))),
+            2 if self.mode != Mode::Careful => disk.fail_sync(true),
+            _ if self.nodes[node].alive && !self.is_spared(node) => {
+                disk.stop_after(Some(self.network.random.u64(1..60)));
+            }
+            _ => {}
+        }
+        let delay_ms = self.network.random.u64(..4_000);
+        self.network.at(delay_ms, Happening::DiskHeals { node });
+    }
+
+    fn heal_disk(&mut self, node: NodeId) {
+        let disk = &self.nodes[node].storage.disk;
+        disk.limit_append(None);
+        disk.limit_space(None);
+        disk.fail_sync(false);
+        disk.stop_after(None);
     }
 
     fn script(&mut self, node: NodeId) {
@@ -436,12 +509,13 @@ impl World {
     fn heal(&mut self) {
         for node in 0..self.nodes.len() {
             self.thaw(node);
+            self.heal_disk(node);
             if !self.nodes[node].alive {
-                self.kill_or_restart(node);
+                assert!(self.nodes[node].restart(&mut self.network), "node {node} does not start");
             }
             self.nodes[node].end_script(&mut self.network);
         }
-        if self.mode == Mode::Careful {
+        if self.mode != Mode::Rough {
             let settled_ms = self.network.now_ms + 10_000;
             self.advance(settled_ms);
             return self.resolve_doubts();
@@ -494,8 +568,12 @@ impl World {
         for node in &self.nodes {
             assert_eq!(node.replication.failover_phase(), FailoverPhase::None, "node {}", node.id);
             assert!(node.parked.is_empty(), "node {} still holds writes back", node.id);
-            assert_eq!(node.data, primary.data, "node {} has another dataset", node.id);
-            assert!(node.same_bytes(primary), "node {} has other bytes at the same offsets", node.id);
+            assert!(
+                node.storage.data == primary.storage.data,
+                "node {} has another dataset than {}",
+                node.id,
+                primary.id
+            );
             assert_eq!(
                 node.replication.history().id(),
                 primary.replication.history().id(),
@@ -514,11 +592,47 @@ impl World {
                 assert!(link.is_connected(), "node {} is {:?}", node.id, link.state());
             }
         }
-        if self.mode == Mode::Careful {
+        if self.mode != Mode::Rough {
             for promise in &self.promises {
-                let found = primary.data.get(&promise.key);
-                assert_eq!(found, Some(&promise.value), "the acknowledged write of {} is lost", promise.key);
+                let found = primary.storage.data.get(promise.database, &promise.key);
+                assert_eq!(
+                    found,
+                    Some(promise.value.as_str()),
+                    "the acknowledged write of {} is lost",
+                    promise.key
+                );
             }
         }
     }
+}
+
+/// Compares what came since the last time with what others have of the same history.
+fn compare(node: &mut Node, truth: &mut Truth) {
+    if !node.alive {
+        return;
+    }
+    let storage = &node.storage;
+    let claim = |id, from: u64| Claim {
+        who: node.id,
+        id,
+        start: from,
+        bytes: &storage.log[(from - storage.log_start) as usize..],
+        digest: storage.data.digest(),
+    };
+    // What the disk says it has, before anything else happened.
+    if let Some(found) = node.found.take().filter(|_| node.compared.is_none()) {
+        truth.check(&claim(found, storage.log_start));
+    }
+    let history = node.replication.history();
+    if !history.is_continuable() {
+        node.compared = None;
+        return;
+    }
+    let id = history.id();
+    let from = match node.compared {
+        Some((compared, start, end)) if compared == id && start == storage.log_start => end,
+        _ => storage.log_start,
+    };
+    truth.check(&claim(id, from));
+    node.compared = Some((id, storage.log_start, storage.log_end()));
 }

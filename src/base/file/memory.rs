@@ -47,6 +47,22 @@ struct Faults {
     /// Bytes that may still be appended.
     space: Option<usize>,
     sync_fails: bool,
+    /// Changes that still happen before the machine stops.
+    changes_left: Option<u64>,
+}
+
+impl Faults {
+    /// One more change of the disk.
+    fn change(&mut self) -> io::Result<()> {
+        match &mut self.changes_left {
+            Some(0) => Err(io::Error::other("the machine has stopped")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 type Content = Arc<Mutex<Bytes>>;
@@ -83,6 +99,17 @@ impl MemoryFileSystem {
     /// Lets every sync fail, or not.
     pub fn fail_sync(&self, fails: bool) {
         self.disk.lock().faults.sync_fails = fails;
+    }
+
+    /// Stops the machine after so many changes of any kind: all later ones fail, and a [crash](Self::crash) finds the disk as it
+    /// was in the middle of whatever was being done.
+    pub fn stop_after(&self, changes: Option<u64>) {
+        self.disk.lock().faults.changes_left = changes;
+    }
+
+    /// Has the machine stopped?
+    pub fn is_stopped(&self) -> bool {
+        self.disk.lock().faults.changes_left == Some(0)
     }
 
     /// The content of a file as a running process sees it.
@@ -146,6 +173,9 @@ fn not_found() -> io::Error {
 impl FileSystem for MemoryFileSystem {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn File>> {
         let mut disk = self.disk.lock();
+        if how == Open::Create || (how == Open::Append && !disk.names.contains_key(path)) {
+            disk.faults.change()?;
+        }
         let content = match (disk.names.get(path), how) {
             (Some(content), _) => content.clone(),
             (None, Open::Read) => return Err(not_found()),
@@ -167,13 +197,16 @@ impl FileSystem for MemoryFileSystem {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut disk = self.disk.lock();
+        disk.faults.change()?;
         let content = disk.names.remove(from).ok_or_else(not_found)?;
         disk.names.insert(to.to_owned(), content);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk.lock().names.remove(path).map(drop).ok_or_else(not_found)
+        let mut disk = self.disk.lock();
+        disk.faults.change()?;
+        disk.names.remove(path).map(drop).ok_or_else(not_found)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -197,6 +230,7 @@ impl FileSystem for MemoryFileSystem {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut disk = self.disk.lock();
+        disk.faults.change()?;
         if disk.faults.sync_fails {
             return Err(io::Error::other("injected sync failure"));
         }
@@ -214,6 +248,7 @@ impl File for MemoryFile {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         let mut disk = self.disk.lock();
+        disk.faults.change()?;
         let mut count = bytes.len().min(disk.faults.append_limit.unwrap_or(usize::MAX));
         if let Some(space) = &mut disk.faults.space {
             count = count.min(*space);
@@ -239,12 +274,15 @@ impl File for MemoryFile {
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.disk.lock().faults.change()?;
         self.content.lock().now.truncate(usize::try_from(len).unwrap_or(usize::MAX));
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.disk.lock().faults.sync_fails {
+        let mut disk = self.disk.lock();
+        disk.faults.change()?;
+        if disk.faults.sync_fails {
             return Err(io::Error::other("injected sync failure"));
         }
         let mut content = self.content.lock();
@@ -304,6 +342,26 @@ mod tests {
         files.fail_sync(true);
         assert!(file.sync_data().is_err());
         assert!(files.sync_dir(Path::new("d")).is_err());
+    }
+
+    /// A replacement that is cut off after any of its steps leaves the old or the new.
+    #[test]
+    fn a_machine_can_stop_in_the_middle() {
+        let (path, temporary) = (Path::new("d/state"), Path::new("d/temp-state"));
+        let (mut old, mut new) = (0, 0);
+        for changes in 0..10 {
+            let (files, _) = dir_with("other", b"");
+            replace(&files, path, temporary, b"old").unwrap();
+            files.stop_after(Some(changes));
+            let done = replace(&files, path, temporary, b"new").is_ok();
+            assert_eq!(files.is_stopped(), changes <= 5);
+            for crash in [Crash::LoseUnsynced, Crash::KeepAll, Crash::Torn { seed: changes }] {
+                let after = files.crash(crash).content(path).unwrap();
+                assert!(after == b"new" || (!done && after == b"old"));
+                *if after == b"new" { &mut new } else { &mut old } += 1;
+            }
+        }
+        assert!(old > 8 && new > 8, "{old} {new}");
     }
 
     #[test]

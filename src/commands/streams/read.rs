@@ -23,8 +23,14 @@ struct Call<'a, 'b> {
 
 fn timeout_ms(text: &[u8]) -> Result<u64, ErrorReply> {
     let given = arguments::integer_or(text, "ERR timeout is not an integer or out of range")?;
+    if given > LONGEST_MS {
+        return Err(ErrorReply::new("ERR timeout is out of range"));
+    }
     u64::try_from(given).map_err(|_| ErrorReply::new("ERR timeout is negative"))
 }
+
+/// What ends later than this is at no moment that a clock can show.
+const LONGEST_MS: i64 = i64::MAX - (1 << 41);
 
 impl<'a, 'b> Call<'a, 'b> {
     fn parse(args: &'b Args<'a>, of_group: bool) -> Result<Self, ErrorReply> {

@@ -84,6 +84,8 @@ fn a_group_reads() {
         xack s g 1 2 => (integer) 1
         xreadgroup group g one block 0 streams s > => [["s", [["3-0", ["n", "3"]]]]]
         xreadgroup group g one block 0 streams s > => (blocked)
+        xread block 9223372036854775807 streams s $ => (error) ERR timeout is out of range
+        xread block -1 streams s $ => (error) ERR timeout is negative
         xreadgroup group g one streams s > => (nil)
         xdel s 3 => (integer) 1
         xautoclaim s g two 0 0 => ["0-0", [], ["3-0"]]

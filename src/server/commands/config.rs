@@ -125,7 +125,8 @@ pub fn rewrite_file(server: &Server, force_all: bool) -> Result<HostOutcome, Err
     let Some(path) = &server.config_file else {
         return Err(ErrorReply::new("ERR The server is running without a config file"));
     };
-    match server.config().rewrite(&SystemFileSystem, path, &server.users.current().lines(), force_all) {
+    let users = server.users.current().lines();
+    match server.write_role(|| server.config().rewrite(&SystemFileSystem, path, &users, force_all)) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             Ok(Reply::Ok.into())

@@ -11,7 +11,9 @@
 mod crash_tests;
 mod loader;
 mod manifest;
+mod open;
 mod state;
+mod synced;
 mod writer;
 
 use std::io;
@@ -20,9 +22,12 @@ use std::sync::Arc;
 
 pub use loader::{CommandReader, LoadError, LoadedCommand};
 pub use manifest::{FileKind, Manifest, ManifestError, NamedFile};
+pub use open::{OpenAof, Place};
 pub use state::{IncrStart, StreamState};
+pub use synced::Synced;
 pub use writer::{Sync, Turn, Writer, annotation};
 
+use super::{ReplicationId, Stream};
 use crate::base::file::{self, File, FileSystem, Open};
 
 /// The files of one AOF.
@@ -32,6 +37,28 @@ pub struct AofFiles {
     /// `appendfilename`.
     name: String,
     manifest: Manifest,
+}
+
+/// The incr files by their sequences, whatever the manifest says.
+#[derive(Clone)]
+pub struct IncrFiles {
+    files: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    name: String,
+}
+
+impl IncrFiles {
+    fn path(&self, sequence: u64) -> PathBuf {
+        self.dir.join(incr_name(&self.name, sequence))
+    }
+
+    fn len(&self, sequence: u64) -> Option<u64> {
+        self.files.len(&self.path(sequence)).ok().flatten()
+    }
+
+    fn open(&self, sequence: u64) -> io::Result<Box<dyn File>> {
+        self.files.open(&self.path(sequence), Open::Read)
+    }
 }
 
 /// Which incr files go on after a rewrite.
@@ -63,7 +90,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AofErr
 }
 
 /// What the incr file of this sequence is called when this server makes it.
-pub fn incr_name(name: &str, sequence: u64) -> String {
+fn incr_name(name: &str, sequence: u64) -> String {
     format!("{name}.{sequence}.incr.aof")
 }
 
@@ -170,8 +197,9 @@ impl AofFiles {
         self.create_dir()?;
         let sequence = self.manifest.next_incr_sequence();
         let path = self.incr_path(sequence);
-        let file =
-            self.files.open(&path, Open::Create).map_err(failed("Can't open the append-only file", &path))?;
+        let file = self.create_anew(&path)?;
+        // A manifest on the disk must not name what is not there yet.
+        self.sync_dir()?;
         let before = self.manifest.clone();
         self.manifest.add_incr(incr_name(&self.name, sequence), sequence);
         if let Err(error) = self.save_manifest() {
@@ -185,6 +213,10 @@ impl AofFiles {
         self.path(&incr_name(&self.name, sequence))
     }
 
+    fn incr_files(&self) -> IncrFiles {
+        IncrFiles { files: self.files.clone(), dir: self.dir.clone(), name: self.name.clone() }
+    }
+
     fn unnamed_incr(&self) -> PathBuf {
         self.dir.join(format!("temp-{}.incr.aof", self.name))
     }
@@ -192,8 +224,19 @@ impl AofFiles {
     /// Begins an incr file that no manifest names yet: the base before it is still to be written.
     pub fn begin_unnamed_incr(&self) -> Result<Box<dyn File>, AofError> {
         self.create_dir()?;
-        let path = self.unnamed_incr();
-        self.files.open(&path, Open::Create).map_err(failed("Can't open the append-only file", &path))
+        self.create_anew(&self.unnamed_incr())
+    }
+
+    /// An empty file, in place of one that was left behind by that name: if that were emptied only, a crash could bring back
+    /// what it held.
+    fn create_anew(&self, path: &Path) -> Result<Box<dyn File>, AofError> {
+        let removed = match self.files.remove(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        removed
+            .and_then(|()| self.files.open(path, Open::Create))
+            .map_err(failed("Can't open the append-only file", path))
     }
 
     /// Gives the unnamed incr file up.
@@ -233,6 +276,17 @@ impl AofFiles {
             file.and_then(|file| file.sync_data()).map_err(failed("Can't sync", &path))?;
         }
         Ok(())
+    }
+
+    /// Cuts what a crash tore off a file's end, for good.
+    pub fn cut(&self, name: &str, length: u64) -> Result<(), AofError> {
+        let path = self.path(name);
+        let file = self.files.open(&path, Open::Append);
+        file.and_then(|mut file| {
+            file.truncate(length)?;
+            file.sync_data()
+        })
+        .map_err(failed("Can't cut off the torn end of", &path))
     }
 
     pub fn open_to_read(&self, name: &str) -> Result<Box<dyn File>, AofError> {
@@ -310,6 +364,24 @@ impl AofFiles {
         StreamState::decode(&bytes)
     }
 
+    /// The stream is to go on where the first incr file begins: in the history of the state file, or in that of the base, which
+    /// says so itself, if there is neither a state nor anything behind the base.
+    pub fn adopt_history(&self, stream: &mut Stream, base: Option<(ReplicationId, u64)>) {
+        let Some(state) = self.load_state() else {
+            let is_empty = |incr: &NamedFile| self.incr_files().len(incr.sequence) == Some(0);
+            if let Some((replid, offset)) = base.filter(|_| self.manifest.incrs().iter().all(is_empty)) {
+                stream.adopt(replid, offset);
+            }
+            return;
+        };
+        // A state that does not know the first file is of another directory: its history is not ours.
+        let start = self.manifest.incrs().first().map(|incr| state.start_of(incr.sequence));
+        if let Some(start) = start.unwrap_or(state.incrs.last().map(|incr| incr.offset)) {
+            stream.adopt(id_of(&state.replid), start);
+            stream.set_second(id_of(&state.replid2), state.second_offset);
+        }
+    }
+
     /// What the files hold is known to nobody by a name.
     pub fn forget_state(&self) -> Result<(), AofError> {
         let path = self.state_path();
@@ -328,6 +400,10 @@ impl AofFiles {
         let bytes = state.encode().map_err(|error| failed("Can't encode", &path)(io::Error::other(error)))?;
         file::replace(&*self.files, &path, &temporary, &bytes).map_err(failed("Can't write", &path))
     }
+}
+
+fn id_of(replid: &[u8]) -> ReplicationId {
+    replid.try_into().unwrap_or(super::NO_REPLID)
 }
 
 #[cfg(test)]

@@ -1,0 +1,10 @@
+//! Rules of ACL SETUSER: see `inputs::acl_rules`.
+#![no_main]
+
+#[path = "../../tests/bad_input/inputs.rs"]
+#[allow(dead_code)]
+mod inputs;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    inputs::acl_rules(bytes);
+});

@@ -1,0 +1,10 @@
+//! Configuration files: see `inputs::configuration`.
+#![no_main]
+
+#[path = "../../tests/bad_input/inputs.rs"]
+#[allow(dead_code)]
+mod inputs;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    inputs::configuration(bytes);
+});

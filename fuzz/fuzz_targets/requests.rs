@@ -1,0 +1,10 @@
+//! Requests from anyone: see `inputs::requests`.
+#![no_main]
+
+#[path = "../../tests/bad_input/inputs.rs"]
+#[allow(dead_code)]
+mod inputs;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    inputs::requests(bytes);
+});

@@ -1,0 +1,10 @@
+//! Sources of scripts, and what their libraries decode: see `inputs::script`.
+#![no_main]
+
+#[path = "../../tests/bad_input/inputs.rs"]
+#[allow(dead_code)]
+mod inputs;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    inputs::script(bytes);
+});
