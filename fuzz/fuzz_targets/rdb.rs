@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     // Nor a checksum.
     let Ok(loaded) = load(&file, false) else { return };
     let functions = Default::default();
-    let contents = Contents { keyspace: Some(&loaded.keyspace), functions: &functions, scripts: &[] };
+    let contents = Contents { keyspace: Some(loaded.keyspace.snapshot()), functions: &functions, scripts: &[] };
     let options = SaveOptions { compression: true, checksum: true, aux: &[], now_ms: 1_000_000, access: true };
     let mut written = Vec::new();
     rdb::save(contents, &options, &mut written, &mut |_| Ok(())).expect("into memory");
