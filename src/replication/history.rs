@@ -149,6 +149,11 @@ impl History {
         &self.ancestors
     }
 
+    /// Is this the name that the history had before?
+    pub fn is_previous_id(&self, id: &[u8]) -> bool {
+        self.previous().is_some_and(|previous| previous.id.0 == id)
+    }
+
     fn previous(&self) -> Option<&PreviousHistory> {
         self.ancestors.first()
     }

@@ -19,6 +19,7 @@ mod handshake;
 mod history;
 pub mod info;
 mod line;
+mod moved;
 mod output_limit;
 mod primary;
 mod rdb_channel;

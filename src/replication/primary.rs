@@ -7,6 +7,7 @@
 use super::action::{Action, ConnectionId, GETACK_RECORD, PING_RECORD, TransferId, Turn};
 use super::handshake::{Announced, Offers, Parsed, ReplconfReply, SnapshotFilter, parse};
 use super::history::{History, ReplicationId};
+use super::moved::Moved;
 use super::output_limit::OutputLimit;
 use super::rdb_clients::RdbClients;
 use super::wait::{Acknowledged, WaitReply, WaitRequest, Waiters, answer};
@@ -238,6 +239,8 @@ pub struct Primary {
     last_ping_ms: u64,
     no_replicas_since_ms: u64,
     statistics: SyncStatistics,
+    /// The role went elsewhere, and not all replicas know it.
+    moved: Option<Moved>,
 }
 
 impl Primary {
@@ -254,6 +257,7 @@ impl Primary {
             last_ping_ms: now_ms,
             no_replicas_since_ms: now_ms,
             statistics: SyncStatistics::default(),
+            moved: None,
         }
     }
 
@@ -391,6 +395,13 @@ impl Primary {
             }
             _ => {}
         }
+        if replica.state == ReplicaState::Online
+            && let Some(moved) = &mut self.moved
+            && moved.finds(replica)
+        {
+            turn.act(Action::SendAfterStream { connection, position: end, bytes: moved.line() });
+            self.replicas.retain(|replica| replica.connection != connection);
+        }
         self.finish_waits(turn);
     }
 
@@ -429,6 +440,12 @@ impl Primary {
                 turn.warning(format!("Replica {name} asks for synchronization but with a wrong offset"));
                 return Err(ErrorReply::NOT_AN_INTEGER);
             };
+            if let Some(moved) = &mut self.moved
+                && history.is_previous_id(id)
+            {
+                // It was cut off when the others were told.
+                moved.leave_behind(&replica);
+            }
             match continuation(id, offset, &name, history, turn) {
                 Some(position) => {
                     self.statistics.partial_ok += 1;
@@ -746,14 +763,18 @@ impl Primary {
     /// Every replica has to ask again, since the name of the history changed. With `follow`, those who can are
     /// sent to the new primary instead.
     pub(super) fn disconnect_all(&mut self, follow: Option<&super::Address>, turn: &mut Turn<'_>) {
+        self.moved = follow.map(Moved::to);
         for replica in &self.replicas {
             let connection = replica.connection;
-            match follow {
-                Some(address) if replica.announced.follow && replica.state == ReplicaState::Online => {
-                    let bytes = format!("+FOLLOW {} {}\r\n", address.host, address.port).into_bytes();
+            match &mut self.moved {
+                Some(moved) if replica.announced.follow && replica.state == ReplicaState::Online => {
+                    let bytes = moved.line();
                     turn.act(Action::SendAfterStream { connection, position: turn.stream.end, bytes });
                 }
-                _ => turn.act(Action::Close { connection }),
+                moved => {
+                    moved.iter_mut().for_each(|moved| moved.leave_behind(replica));
+                    turn.act(Action::Close { connection });
+                }
             }
         }
         if let Some(transfer) = self.transfer.take() {
@@ -783,6 +804,11 @@ impl Primary {
         self.waiters.add(connection, position, request);
         self.acks_requested = true;
         None
+    }
+
+    /// This server follows another one, wherever the role once went.
+    pub(super) fn forget_move(&mut self) {
+        self.moved = None;
     }
 
     /// Nobody can be answered any more: this server is a primary no longer.

@@ -218,6 +218,7 @@ impl Replication {
 
     /// Becomes a replica of `address`. A primary keeps its history, to ask the new one to continue it.
     fn follow(&mut self, address: Address, purpose: Purpose, by_failover: bool, turn: &mut Turn<'_>) {
+        self.primary.forget_move();
         match &mut self.link {
             Some(link) => link.hang_up_for_good(turn),
             None => {

@@ -232,6 +232,42 @@ fn read_only_scripts_run_through_a_pause_and_a_failover() {
     });
 }
 
+/// Replicas that cannot be told when the role goes, since they are being sent a snapshot or their link is cut, are told when they are back.
+#[test]
+fn siblings_that_were_not_there_follow_too() {
+    let primary = Server::start(&["--rdbcompression", "no"]);
+    let mut client = primary.client();
+    client.ok("DEBUG POPULATE 1000 key 1000");
+    let proxy = Proxy::to(primary.port);
+    let target = Server::replica_of(primary.port, &[]);
+    let cut = Server::replica_of(proxy.port, &[]);
+    client.ok("CONFIG SET rdb-key-save-delay 3000");
+    for replica in [&target, &cut] {
+        replica.wait_for_offset_of(&primary);
+    }
+    let late = Server::start(&["--replicaof", &format!("127.0.0.1 {}", primary.port)]);
+    wait_until("the snapshot comes", || late.info("master_sync_in_progress") == "1");
+    proxy.block();
+    client.ok(&format!("FAILOVER TO 127.0.0.1 {}", target.port));
+    wait_until("the role has gone", || target.info("role") == "master" && primary.info("role") == "slave");
+    client.ok("CONFIG SET rdb-key-save-delay 0");
+    proxy.unblock();
+    let port = target.port.to_string();
+    for replica in [&late, &cut] {
+        wait_until("it follows the new primary", || {
+            replica.info("master_port") == port && replica.info("master_link_status") == "up"
+        });
+    }
+    // One that comes later stays where it was sent.
+    let chained = Server::replica_of(primary.port, &[]);
+    target.client().ok("SET after 1");
+    for replica in [&primary, &late, &cut, &chained] {
+        replica.wait_for_offset_of(&target);
+        assert_same(&target, replica);
+    }
+    assert_eq!(chained.info("master_port"), primary.port.to_string());
+}
+
 /// A client that waits for a list of the old primary is told, and none of what it was promised is lost.
 #[test]
 fn blocked_clients_are_told() {
