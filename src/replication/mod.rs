@@ -15,6 +15,7 @@
 //! - Two servers with the same replication id and the same position have the same bytes behind them.
 
 mod action;
+mod attached;
 mod handshake;
 mod history;
 pub mod info;
@@ -31,13 +32,12 @@ pub mod wait;
 
 pub(crate) use action::GETACK_RECORD;
 pub use action::{Action, ConnectionId, Level, Role, StreamView, TransferId, Turn};
+pub use attached::{AttachedReplica, ReplicaState};
 pub(crate) use handshake::integer;
 pub use handshake::{Announced, ReplconfReply, SnapshotFilter};
 pub use history::{History, PreviousHistory, ReplicationId};
 pub use output_limit::OutputLimit;
-pub use primary::{
-    Accepted, AttachedReplica, Framing, Primary, PrimarySettings, ReplicaState, SyncStatistics,
-};
+pub use primary::{Accepted, Framing, Primary, PrimarySettings, SyncStatistics};
 pub use replica::{Attempt, Link, LinkSettings, LinkState, LoadStrategy, Meanwhile, PsyncOutcome};
 pub use roles::{FailoverPhase, ReplicaOf, Replication, Settings, SyncRequest};
 

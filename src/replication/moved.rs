@@ -5,7 +5,7 @@
 //! away, and each once; who comes later is meant to stay.
 
 use super::Address;
-use super::primary::AttachedReplica;
+use super::attached::AttachedReplica;
 
 #[derive(Debug)]
 pub struct Moved {
