@@ -653,16 +653,15 @@ impl Primary {
         self.moved = follow.map(Moved::to);
         for replica in &self.replicas {
             let connection = replica.connection;
-            match &mut self.moved {
-                Some(moved) if replica.announced.follow && replica.state == ReplicaState::Online => {
+            if let Some(moved) = &mut self.moved {
+                if replica.announced.follow && replica.state == ReplicaState::Online {
                     let bytes = moved.line();
                     turn.act(Action::SendAfterStream { connection, position: turn.stream.end, bytes });
+                    continue;
                 }
-                moved => {
-                    moved.iter_mut().for_each(|moved| moved.leave_behind(replica));
-                    turn.act(Action::Close { connection });
-                }
+                moved.leave_behind(replica);
             }
+            turn.act(Action::Close { connection });
         }
         if let Some(transfer) = self.transfer.take() {
             turn.act(Action::EndTransfer { transfer: transfer.id });

@@ -220,11 +220,7 @@ impl Connection {
         loop {
             let wake = poll_fn(|context| self.poll(context)).await;
             let stop = match wake {
-                Wake::Read(count) => {
-                    self.session.client.figures.bytes_in.fetch_add(count as u64, Relaxed);
-                    self.session.client.figures.last_interaction_ms.store(self.server.now_ms(), Relaxed);
-                    self.received(home, count)
-                }
+                Wake::Read(count) => self.received(home, count),
                 Wake::Mail(unblock) => self.mail(home, unblock).await,
                 Wake::Timer => self.timed_out(home).await,
                 Wake::Close => return None,
@@ -313,7 +309,7 @@ impl Connection {
 
     /// Bytes arrived at the start of the reactor's buffer.
     fn received<'h>(&mut self, home: Home<'h>, count: usize) -> Stop<'h> {
-        self.server.stats.bytes_in.fetch_add(count as u64, Relaxed);
+        self.count_received(count);
         let mut bytes = RefMut::map(home.reactor.read_buffer(), |bytes| &mut bytes[..count]);
         let ready = matches!(self.state, State::Ready);
         if ready && self.input.is_empty() {
@@ -324,6 +320,13 @@ impl Connection {
         self.input.extend_from_slice(&bytes);
         drop(bytes);
         if ready { self.run_input(home) } else { Stop::Empty }
+    }
+
+    fn count_received(&self, count: usize) {
+        let figures = &self.session.client.figures;
+        figures.bytes_in.fetch_add(count as u64, Relaxed);
+        figures.last_interaction_ms.store(self.server.now_ms(), Relaxed);
+        self.server.stats.bytes_in.fetch_add(count as u64, Relaxed);
     }
 
     /// Runs what lies in `input`.

@@ -419,13 +419,7 @@ impl<'s> Executor<'s> {
                 return self.host_outcome(session, entry, args, outcome);
             }
             Handler::Host(HostHandler::Script(function)) => {
-                return match script::begin(self, session, entry, function, args) {
-                    script::Begun::Ended => Ok(()),
-                    script::Begun::Suspended(script) => Err(Box::new(Unfinished::Suspended(script))),
-                    script::Begun::Away(shown) => Err(Box::new(Unfinished::Away(shown))),
-                    script::Begun::Debugged(debugged) => Err(Box::new(Unfinished::Debugged(debugged))),
-                    script::Begun::Held(hold) => Err(Box::new(Unfinished::Held(hold))),
-                };
+                return script::begin(self, session, entry, function, args);
             }
             Handler::Host(HostHandler::Exec) => return transaction::execute(self, session, entry, args),
         }

@@ -7,6 +7,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use super::execute::Executor;
 use super::reactor::{READ_BUFFER, Reactor};
 use super::roles::{GUARD_PAUSE, LinkOrder};
 use super::session::{Origin, Session};
-use crate::command::Flags;
+use crate::command::{Args, Flags};
 use crate::protocol::ErrorReply;
 use crate::protocol::request::{Argument, Limits, Parsed, RequestParser};
 use crate::rdb::Loaded;
@@ -48,24 +49,38 @@ pub enum ToLink {
 /// Pieces of a snapshot that may wait for the loader.
 const CHUNKS: usize = 16;
 
-/// A command, as its arguments.
-type Words = Vec<Vec<u8>>;
-
 /// What is applied as a whole: a command, or a transaction's.
 #[derive(Debug, Default)]
 struct Unit {
     bytes: Vec<u8>,
-    commands: Vec<Words>,
+    /// Each command's arguments, in `bytes`.
+    commands: Vec<Vec<Argument>>,
     is_transaction: bool,
 }
 
 impl Unit {
+    /// Adds a command: its bytes, and its arguments as they stand behind `before` other bytes.
+    fn push(&mut self, bytes: &[u8], before: usize, arguments: &[Argument]) {
+        let place = |argument: &Argument| Argument {
+            start: argument.start - before + self.bytes.len(),
+            len: argument.len,
+        };
+        self.commands.push(arguments.iter().map(place).collect());
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn calls(&self) -> impl Iterator<Item = Vec<&[u8]>> {
+        self.commands
+            .iter()
+            .map(|arguments| arguments.iter().map(|argument| argument.of(&self.bytes)).collect())
+    }
+
     /// Asks for an acknowledgement, which counts the question itself.
     fn asks(&self) -> bool {
         !self.is_transaction
-            && self.commands.iter().any(|words| {
-                words[0].eq_ignore_ascii_case(b"replconf")
-                    && words.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"getack"))
+            && self.calls().any(|args| {
+                args[0].eq_ignore_ascii_case(b"replconf")
+                    && args.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"getack"))
             })
     }
 }
@@ -336,11 +351,7 @@ impl Link {
             arguments.clear();
             match self.parser.next(&mut self.input, &Limits::STREAM, &mut arguments) {
                 Ok(Parsed::Request { .. }) => {
-                    let end = self.parser.consumed();
-                    let words: Words =
-                        arguments.iter().map(|argument| argument.of(&self.input).to_vec()).collect();
-                    let bytes = self.input[start..end].to_vec();
-                    if let Some(unit) = self.collect(words, bytes) {
+                    if let Some(unit) = self.collect(start..self.parser.consumed(), &arguments) {
                         return Ok(Some(unit));
                     }
                 }
@@ -355,21 +366,26 @@ impl Link {
         Ok(None)
     }
 
-    /// Makes a unit of a command, or keeps it until its transaction is whole.
-    fn collect(&mut self, words: Words, bytes: Vec<u8>) -> Option<Unit> {
+    /// Makes a unit of the command that stands there in the input, or keeps it until its transaction is whole.
+    fn collect(&mut self, place: Range<usize>, arguments: &[Argument]) -> Option<Unit> {
+        let name = arguments[0].of(&self.input);
+        let (before, bytes) = (place.start, &self.input[place]);
         if let Some(unit) = &mut self.transaction {
-            unit.bytes.extend_from_slice(&bytes);
-            if words[0].eq_ignore_ascii_case(b"exec") {
+            if name.eq_ignore_ascii_case(b"exec") {
+                unit.bytes.extend_from_slice(bytes);
                 return self.transaction.take();
             }
-            unit.commands.push(words);
+            unit.push(bytes, before, arguments);
             return None;
         }
-        if words[0].eq_ignore_ascii_case(b"multi") {
-            self.transaction = Some(Unit { bytes, commands: Vec::new(), is_transaction: true });
+        if name.eq_ignore_ascii_case(b"multi") {
+            self.transaction =
+                Some(Unit { bytes: bytes.to_vec(), commands: Vec::new(), is_transaction: true });
             return None;
         }
-        Some(Unit { bytes, commands: vec![words], is_transaction: false })
+        let mut unit = Unit::default();
+        unit.push(bytes, before, arguments);
+        Some(unit)
     }
 
     /// Whether a pause holds this unit back. If so, its end will be told.
@@ -378,13 +394,7 @@ impl Link {
         if !server.conditions.has(Conditions::PAUSED) {
             return false;
         }
-        let entries = || {
-            let commands = unit.commands.iter();
-            commands.filter_map(|words| {
-                let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-                find_entry(&server, &args)
-            })
-        };
+        let entries = || unit.calls().filter_map(|args| find_entry(&server, &args));
         let writes = entries().any(|entry| entry.flags.has(Flags::WRITE));
         let may_replicate = entries().any(|entry| entry.flags.has(Flags::MAY_REPLICATE));
         if !std::mem::replace(&mut self.is_waiting, true) {
@@ -400,8 +410,8 @@ impl Link {
         if unit.is_transaction {
             executor.begin_unit();
         }
-        for words in unit.commands.iter().filter(|_| !asks) {
-            self.call(executor, words);
+        for args in unit.calls().filter(|_| !asks) {
+            self.call(executor, &args);
         }
         if unit.is_transaction {
             executor.end_unit(&self.session);
@@ -414,11 +424,10 @@ impl Link {
         }
     }
 
-    fn call(&mut self, executor: &mut Executor<'_>, words: &Words) {
-        let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        match find_entry(&self.server, &args) {
+    fn call(&mut self, executor: &mut Executor<'_>, args: &Args<'_>) {
+        match find_entry(&self.server, args) {
             Some(entry) if entry.arity_fits(args.len()) => {
-                executor.apply(&mut self.session, entry, &args);
+                executor.apply(&mut self.session, entry, args);
                 if let Some(error) = self.session.refusal.take() {
                     cannot_follow(&error, entry.full_name.as_str());
                 }

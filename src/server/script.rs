@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use self::debugged::{DebugMode, Debugged};
+use self::debugged::DebugMode;
 use super::Server;
 use super::admission::{Conditions, Hold, find_entry, is_without_subcommand};
 use super::commands::scripting::NO_SCRIPT;
 use super::commandstats;
 use super::config::{ReadOnlyScripts, ReplicaScripts};
-use super::execute::Executor;
+use super::execute::{Execution, Executor, Unfinished};
 use super::script_workers::Job;
 use super::scripts_running::{Kill, RunningScript};
 use super::session::{Origin, ReplyMode, Session};
@@ -89,21 +89,6 @@ impl ScriptRequest {
     }
 }
 
-/// How a call of a script began.
-#[derive(Debug)]
-pub enum Begun {
-    /// It is over, and answered.
-    Ended,
-    /// Its first slice has ended and it has not.
-    Suspended(Box<ScriptInProgress>),
-    /// The same, and it only reads: it goes on on another thread.
-    Away(Arc<RunningScript>),
-    /// It is debugged: it stands before its first line.
-    Debugged(Box<Debugged>),
-    /// Another script holds the dataset, or the primary is asked for this one.
-    Held(Hold),
-}
-
 /// Runs the script that a command asks for, for one slice. Most end in it, and their replies are in the session then.
 pub fn begin(
     executor: &mut Executor<'_>,
@@ -111,30 +96,27 @@ pub fn begin(
     entry: &'static Entry,
     function: ScriptFn,
     args: &Args<'_>,
-) -> Begun {
+) -> Execution {
     let request = function(&mut super::call::Call::new(executor, session, entry, args));
     if let DebugMode::Begun(target) = session.debug {
         return debugged::begin(executor, session, entry, request, args, target);
     }
     if matches!(&request, Err(error) if *error == NO_SCRIPT) && asks_primary(executor, session, args) {
-        return Begun::Held(Hold::Primary);
+        return Err(Box::new(Unfinished::Held(Hold::Primary)));
     }
     let request = request.and_then(|request| check(executor, session, &request).map(|()| request));
-    let begun = match request {
-        Ok(request) => first_slice(executor, session, entry, request, args),
+    let reply = match request {
+        Ok(request) => first_slice(executor, session, entry, request, args)?,
         Err(error) => {
             show(executor, session, entry, args);
-            Ok(refused(executor, error))
+            Some(refused(executor, error))
         }
     };
-    match begun {
-        Ok(reply) => {
-            session.reply(&reply);
-            executor.note(session, entry, args, &reply);
-            Begun::Ended
-        }
-        Err(begun) => begun,
+    if let Some(reply) = reply {
+        session.reply(&reply);
+        executor.note(session, entry, args, &reply);
     }
+    Ok(())
 }
 
 /// Asks the primary for a script that this replica lacks. `false`: it is not one, or the primary lacks it too.
@@ -246,13 +228,14 @@ fn check(executor: &Executor<'_>, session: &Session, request: &ScriptRequest) ->
     Ok(())
 }
 
+/// Returns the reply of a script that did not come to run; one that has ended in this slice is answered.
 fn first_slice(
     executor: &mut Executor<'_>,
     session: &mut Session,
     entry: &'static Entry,
     request: ScriptRequest,
     args: &Args<'_>,
-) -> Result<Reply<'static>, Begun> {
+) -> Result<Option<Reply<'static>>, Box<Unfinished>> {
     let (keys, arguments) = args[request.first_key..].split_at(request.key_count);
     let code = match &request.program {
         Program::Script(script) => Code::Script(script),
@@ -263,14 +246,14 @@ fn first_slice(
         Ok(run) => run,
         Err(error) => {
             show(executor, session, entry, args);
-            return Ok(refused(executor, error));
+            return Ok(Some(refused(executor, error)));
         }
     };
     let tells = request.is_to_be_told && session.origin == Origin::Client;
     let only_reads = request.is_read_only() && !tells;
-    if (if only_reads { executor.hold_read() } else { executor.hold_write() }).is_err() {
+    if let Err(holds) = if only_reads { executor.hold_read() } else { executor.hold_write() } {
         executor.reactor.engine.borrow_mut().abandon(run);
-        return Err(Begun::Held(Hold::Script));
+        return Err(holds.into());
     }
     // Only now, since one that is held is begun again.
     show(executor, session, entry, args);
@@ -278,7 +261,7 @@ fn first_slice(
     // The role may have changed until the dataset was free.
     if alone && let Err(error) = check(executor, session, &request) {
         executor.reactor.engine.borrow_mut().abandon(run);
-        return Ok(refused(executor, error));
+        return Ok(Some(refused(executor, error)));
     }
     if tells {
         tell(executor, session, &request.program);
@@ -299,17 +282,17 @@ fn first_slice(
         figures: Figures { began: executor.mark(), slices: 0, commands: 0, writes: 0, killed: None },
     };
     if script.request.program.statistics().is_slow() && script.may_go_away(executor) {
-        return Err(Begun::Away(go_away(script, executor, session, entry, args)));
+        return Err(Box::new(Unfinished::Away(go_away(script, executor, session, entry, args))));
     }
     match script.slice(executor, session) {
         Some(reply) => {
             script.finish(executor, session, entry, args, &reply);
-            Err(Begun::Ended)
+            Ok(None)
         }
         None if script.may_go_away(executor) => {
-            Err(Begun::Away(go_away(script, executor, session, entry, args)))
+            Err(Box::new(Unfinished::Away(go_away(script, executor, session, entry, args))))
         }
-        None => Err(Begun::Suspended(Box::new(script))),
+        None => Err(Box::new(Unfinished::Suspended(Box::new(script)))),
     }
 }
 

@@ -14,6 +14,18 @@ mod world;
 use std::panic::AssertUnwindSafe;
 use world::{Mode, World};
 
+/// Every kind of world for a seed.
+fn worlds(seed: u64) -> impl Iterator<Item = (Mode, World)> {
+    const MODES: [Mode; 3] = [Mode::Careful, Mode::Durable, Mode::Rough];
+    MODES.into_iter().flat_map(move |mode| {
+        [World::new, World::with_stalls].map(|make: fn(Mode, u64) -> World| (mode, make(mode, seed)))
+    })
+}
+
+fn fails(world: &mut World) -> bool {
+    std::panic::catch_unwind(AssertUnwindSafe(|| world.run())).is_err()
+}
+
 fn seeds(default: u64) -> std::ops::Range<u64> {
     let count = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     0..count
@@ -60,8 +72,8 @@ fn standing_still_loses_nothing() {
     }
 }
 
-/// By hand: `SEEDS=20000 FROM=1000 cargo test --test simulation -- --ignored --nocapture survey` runs all modes and lists every
-/// seed that fails with what it says.
+/// All modes over a thousand seeds, for some minutes; lists every seed that fails with what it says. For longer, by hand:
+/// `SEEDS=20000 FROM=1000 cargo test --test simulation -- --ignored --nocapture survey`.
 #[test]
 #[ignore = "runs for as long as it is asked to"]
 fn survey() {
@@ -69,13 +81,10 @@ fn survey() {
     std::panic::set_hook(Box::new(|panic| eprintln!("{panic}")));
     let mut failures = 0;
     for seed in seeds(1_000).map(|seed| from + seed) {
-        for mode in [Mode::Careful, Mode::Durable, Mode::Rough] {
-            for (stalls, make) in [(false, World::new as fn(Mode, u64) -> World), (true, World::with_stalls)]
-            {
-                if std::panic::catch_unwind(|| make(mode, seed).run()).is_err() {
-                    failures += 1;
-                    eprintln!("failed: {mode:?}, stalls: {stalls}, SEED={seed}");
-                }
+        for (mode, mut world) in worlds(seed) {
+            if fails(&mut world) {
+                failures += 1;
+                eprintln!("failed: {mode:?}, stalls: {}, SEED={seed}", world.has_stalls());
             }
         }
     }
@@ -139,13 +148,10 @@ fn found_before() {
 fn one_seed() {
     let Some(seed) = std::env::var("SEED").ok().and_then(|text| text.parse().ok()) else { return };
     let mut failures = 0;
-    for mode in [Mode::Careful, Mode::Durable, Mode::Rough] {
-        for make in [World::new, World::with_stalls] {
-            let mut world = make(mode, seed);
-            world.print_trace = true;
-            eprintln!("---- {mode:?}, stalls: {}", world.has_stalls());
-            failures += usize::from(std::panic::catch_unwind(AssertUnwindSafe(|| world.run())).is_err());
-        }
+    for (mode, mut world) in worlds(seed) {
+        world.print_trace = true;
+        eprintln!("---- {mode:?}, stalls: {}", world.has_stalls());
+        failures += usize::from(fails(&mut world));
     }
     assert_eq!(failures, 0);
 }

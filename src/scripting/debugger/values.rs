@@ -47,18 +47,23 @@ impl Shown {
         self.push(&quote(&bytes[..bytes.len().min(self.most)]));
     }
 
-    fn push_list(&mut self, open: &str, close: &str, replies: &[Reply<'_>], resp3: bool) {
+    /// Adds all items with commas between them; nothing more once there is enough.
+    fn push_all<T>(&mut self, open: &str, close: &str, items: &[T], mut push: impl FnMut(&mut Self, &T)) {
         self.push(open.as_bytes());
-        for (index, reply) in replies.iter().enumerate() {
+        for (index, item) in items.iter().enumerate() {
             if self.is_full() {
                 return;
             }
             if index > 0 {
                 self.push(b",");
             }
-            self.push_reply(reply, resp3);
+            push(self, item);
         }
         self.push(close.as_bytes());
+    }
+
+    fn push_list(&mut self, open: &str, close: &str, replies: &[Reply<'_>], resp3: bool) {
+        self.push_all(open, close, replies, |shown, reply| shown.push_reply(reply, resp3));
     }
 
     /// Adds the reply of a command, as it is in RESP2 or RESP3.
@@ -92,19 +97,11 @@ impl Shown {
 
     fn push_pairs(&mut self, pairs: &[(Reply<'_>, Reply<'_>)], resp3: bool) {
         let (open, between, close) = if resp3 { ("{", " => ", "}") } else { ("[", ",", "]") };
-        self.push(open.as_bytes());
-        for (index, (key, value)) in pairs.iter().enumerate() {
-            if self.is_full() {
-                return;
-            }
-            if index > 0 {
-                self.push(b",");
-            }
-            self.push_reply(key, resp3);
-            self.push(between.as_bytes());
-            self.push_reply(value, resp3);
-        }
-        self.push(close.as_bytes());
+        self.push_all(open, close, pairs, |shown, (key, value)| {
+            shown.push_reply(key, resp3);
+            shown.push(between.as_bytes());
+            shown.push_reply(value, resp3);
+        });
     }
 }
 

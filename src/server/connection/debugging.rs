@@ -4,7 +4,6 @@
 //! time at which others are to be answered BUSY, all at once; a client that goes ends its session.
 
 use std::future::poll_fn;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
 use super::super::execute::{Executor, Held};
@@ -117,10 +116,7 @@ impl Connection {
 
     /// Bytes arrived at the start of the reactor's buffer. They are not looked at before the script stops.
     fn received_while_debugging(&mut self, count: usize) {
-        let figures = &self.session.client.figures;
-        figures.bytes_in.fetch_add(count as u64, Relaxed);
-        figures.last_interaction_ms.store(self.server.now_ms(), Relaxed);
-        self.server.stats.bytes_in.fetch_add(count as u64, Relaxed);
+        self.count_received(count);
         let bytes = self.reactor.read_buffer();
         self.input.extend_from_slice(&bytes[..count]);
     }

@@ -15,13 +15,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::super::Server;
-use super::super::admission::Hold;
 use super::super::client::Close;
 use super::super::core::Core;
-use super::super::execute::Executor;
+use super::super::execute::{Execution, Executor, Unfinished};
 use super::super::session::{Origin, Session};
 use super::super::table::Entry;
-use super::{Begun, Figures, Outer, Program, ScriptInProgress, ScriptRequest, check, refused, show};
+use super::{Figures, Outer, Program, ScriptInProgress, ScriptRequest, check, refused, show};
 use crate::command::Args;
 use crate::protocol::{ErrorReply, Reply};
 use crate::scripting::{Console, DebugCommand, Debugger, EffectTargets};
@@ -167,14 +166,11 @@ pub(super) fn begin(
     request: Result<ScriptRequest, ErrorReply>,
     args: &Args<'_>,
     target: Target,
-) -> Begun {
+) -> Execution {
     session.debug = DebugMode::Armed(target);
-    let held = match target {
-        Target::Copy => executor.hold_read(),
-        Target::Dataset => executor.hold_write(),
-    };
-    if held.is_err() {
-        return Begun::Held(Hold::Script);
+    match target {
+        Target::Copy => executor.hold_read()?,
+        Target::Dataset => executor.hold_write()?,
     }
     show(executor, session, entry, args);
     let place = match target {
@@ -188,19 +184,19 @@ pub(super) fn begin(
         let reply = refused(executor, error);
         session.reply(&reply);
         executor.note(session, entry, args, &reply);
-        return Begun::Ended;
+        return Ok(());
     }
     let debugged = request
         .and_then(|request| check(executor, session, &request).map(|()| request))
         .and_then(|request| start(executor, session, request, args, target, place));
     match debugged {
-        Ok(debugged) => Begun::Debugged(Box::new(debugged)),
+        Ok(debugged) => Err(Box::new(Unfinished::Debugged(Box::new(debugged)))),
         Err(error) => {
             let link = Link::default();
             let reply = refused(executor, error);
             end_session(session, &link, &reply);
             executor.note(session, entry, args, &reply);
-            Begun::Ended
+            Ok(())
         }
     }
 }
@@ -287,12 +283,11 @@ impl Debugged {
         match reply {
             Some(reply) => self.end(executor, session, entry, args, &reply),
             None if is_aborted => {
-                return self.give_up(executor, session, entry, args, "ERR script aborted for user request");
+                self.give_up(executor, session, entry, args, "ERR script aborted for user request")
             }
-            None if is_waiting => return Step::Stopped,
-            None => return Step::Running,
+            None if is_waiting => Step::Stopped,
+            None => Step::Running,
         }
-        Step::Ended
     }
 
     /// Has somebody ended the script while it was stopped? Then it is over, and answered.
@@ -304,10 +299,7 @@ impl Debugged {
         args: &Args<'_>,
     ) -> Step {
         match self.killed(executor, session, args) {
-            Some(reply) => {
-                self.end(executor, session, entry, args, &reply);
-                Step::Ended
-            }
+            Some(reply) => self.end(executor, session, entry, args, &reply),
             None => Step::Stopped,
         }
     }
@@ -351,8 +343,7 @@ impl Debugged {
     ) -> Step {
         let error = executor.reactor.engine.borrow_mut().kill(self.script.run.take(), message);
         let reply = refused(executor, error);
-        self.end(executor, session, entry, args, &reply);
-        Step::Ended
+        self.end(executor, session, entry, args, &reply)
     }
 
     /// The client has gone: as [`give_up`](Self::give_up), and nobody is answered.
@@ -369,7 +360,7 @@ impl Debugged {
         entry: &'static Entry,
         args: &Args<'_>,
         reply: &Reply<'_>,
-    ) {
+    ) -> Step {
         self.script.leave(executor, session);
         tracing::info!("A debugging session ends");
         end_session(session, &self.link, reply);
@@ -377,6 +368,7 @@ impl Debugged {
         if self.target == Target::Dataset {
             executor.note_since(self.script.figures.began, session, entry, args, reply);
         }
+        Step::Ended
     }
 }
 
